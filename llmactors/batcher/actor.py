@@ -26,10 +26,12 @@ from llmactors.backends.messages import (
 )
 from llmactors.backends.residency import Residency
 from llmactors.batcher.claim_trace import ClaimTraces
-from llmactors.batcher.claimer import Claimer, FreeSlots
+from llmactors.batcher.claimer import Claimer
 from llmactors.batcher.forming import BatchFormer
+from llmactors.batcher.free_slots import FreeSlots
 from llmactors.batcher.giving_way import offers
 from llmactors.batcher.messages import BatchDue, BatcherMessage, CordonChanged, DrainBatcher, SlotsFreed
+from llmactors.batcher.recent_peak import RecentPeak
 from llmactors.batcher.running import Running
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.batcher.window_timer import WindowTimer
@@ -41,6 +43,11 @@ from llmactors.telemetry import Metrics
 from llmactors.telemetry.tracing.tracer import Tracer
 
 log = structlog.get_logger("llmactors.batcher")
+
+_FEW_RUNNING = 8
+"""A worker that has run more requests at a time is busy: requests are not handed to it, and it claims them."""
+_BUSY_S = 0.5
+"""How long a worker is busy at least, in seconds."""
 
 
 class BatcherActor(Actor[BatcherMessage]):
@@ -85,6 +92,7 @@ class BatcherActor(Actor[BatcherMessage]):
         self._ended_incarnation = 0
         """The backend's newest incarnation that is known to be dead: its messages in the mailbox count no more."""
         self._draining = False
+        self._peak = RecentPeak(_BUSY_S)
         self._takes_work = takes_work
         self._is_ready_elsewhere = is_ready_elsewhere
         self._is_stalled = False
@@ -100,6 +108,8 @@ class BatcherActor(Actor[BatcherMessage]):
             node=settings.node,
             beat_every_s=settings.beat_every_s,
             free_slots=self._free_slots,
+            room=self._room,
+            may_be_open=self._may_be_open,
             begin=self._begin,
             hand_back=self._hand_back_unbegun,
             stop=self._stop,
@@ -138,7 +148,7 @@ class BatcherActor(Actor[BatcherMessage]):
                 await self._drain()
                 return
             case SlotsFreed():
-                self._claimer.work_possible()
+                self._claimer.slots_freed()
                 self._count_running()
                 if self._count_free_slots() > 0:
                     return  # the claim that follows may add to the next static batch, and starts it
@@ -184,6 +194,7 @@ class BatcherActor(Actor[BatcherMessage]):
         await self._release_waiting()
         await self._release([*self._running], how, str(down.exit))
         self._count_running()
+        self._claimer.claim_soon()  # closes the slots that are open
         if not self._residency.always and not self._draining:
             await self._claimer.join_anew()  # a suspect that is kept back for this worker would not count as demand
 
@@ -197,6 +208,7 @@ class BatcherActor(Actor[BatcherMessage]):
         """Appends what the backend said before this message, hands back everything, and leaves the ledger."""
         self._draining = True
         await self._claimer.close()
+        await self._claimer.close_slots()
         await self._hand_over()
         await self._claimer.leave()
 
@@ -208,7 +220,7 @@ class BatcherActor(Actor[BatcherMessage]):
         if not self._has_handed_over:
             self._claimer.work_possible()
             return
-        await self._claimer.wait_claimed()
+        await self._claimer.close_slots()
         await self._hand_over()
         if self._claimer.worker:
             await self._claimer.join_anew()  # a suspect that is kept back for this worker would never run
@@ -225,6 +237,7 @@ class BatcherActor(Actor[BatcherMessage]):
         """Has the model unloaded if it is to leave the memory, and if no request is held or being claimed here."""
         held = self._running or self._former or self._claimer.claiming
         if not held and not self._residency.wanted and self._ready_incarnation:
+            await self._claimer.close_slots()
             self._tell_backend(unload=True)
             self._ready_incarnation = 0
             await self._claimer.join_anew()
@@ -234,17 +247,31 @@ class BatcherActor(Actor[BatcherMessage]):
     def _free_slots(self) -> FreeSlots:
         return FreeSlots(self._count_free_slots(), self._ready_incarnation, self._capabilities)
 
+    def _may_be_open(self) -> int:
+        """To how many free slots the ledger may hand requests, of which each begins by itself; 0 for a busy worker."""
+        is_busy = self._peak.highest(trio.current_time()) > _FEW_RUNNING
+        return 0 if is_busy else max(0, _FEW_RUNNING - len(self._running))
+
     def _count_free_slots(self) -> int:
         capabilities = self._capabilities
-        # A cordon that ends while this worker still hands everything back is obeyed with the next message.
-        takes_work = self._takes_work() and not self._has_handed_over
-        ready = self._ready_incarnation and self._residency.wanted and takes_work
-        if capabilities is None or not ready or (self._is_stalled and self._is_ready_elsewhere()):
+        if capabilities is None or not self._takes_requests():
             return 0
         if capabilities.batching is Batching.STATIC:
             # While a batch runs, requests stay in the queue, where other workers can claim them.
             return 0 if self._running else capabilities.slots - len(self._former)
         return capabilities.slots - len(self._running)
+
+    def _room(self) -> int:
+        """How many requests the backend can begin. One that has ended there takes no slot of the backend any more."""
+        if self._capabilities is None or not self._takes_requests():
+            return 0
+        return max(0, self._capabilities.slots - sum(each.end is None for each in self._running.values()))
+
+    def _takes_requests(self) -> bool:
+        # A cordon that ends while this worker still hands everything back is obeyed with the next message.
+        takes_work = self._takes_work() and not self._has_handed_over and not self._draining
+        ready = self._ready_incarnation and self._residency.wanted and takes_work
+        return bool(ready) and not (self._is_stalled and self._is_ready_elsewhere())
 
     async def _begin(self, claims: list[Claim]) -> None:
         """Gives claimed requests to the backend, or to the former of static batches."""
@@ -271,6 +298,7 @@ class BatcherActor(Actor[BatcherMessage]):
             return
         started = [Running(claim, trio.current_time()) for claim in claims]
         self._running.update((running.key, running) for running in started)
+        self._peak.note(len(self._running), trio.current_time())
         if self._traces is not None:
             self._traces.begin(started, self._claimer.worker)
         if self._tell_backend(admit=tuple(Job(each.key, each.claim.request, each.claim.tokens) for each in started)):

@@ -1,40 +1,25 @@
 """The claimer: keeps the worker's lease in the ledger, and claims requests for free slots.
 
-When the ledger has news, the claimer claims first, so that a request at an idle worker waits for one trip to the ledger
-only. A beat costs the ledger more than a claim. The beat follows at once only where the claim brought nothing: then the
-news was of something else, such as a cancelled request or a lost lease.
+A worker with little to do has its free slots open in the ledger, which hands requests to them: so a request waits for
+no trip to the ledger. A busy worker has none open and claims, because a claim brings several requests: those that begin
+together run in the same steps, which costs a busy worker less. The claimer claims when there is work that was handed to
+nobody, when a slot has become free while none was open, and from time to time, because news can be lost.
 """
 
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
-import attrs
 import structlog
 import trio
 
-from llmactors.backends.base import Capabilities, Takeover
 from llmactors.backends.messages import Key
+from llmactors.batcher.free_slots import FreeSlots, refusal
 from llmactors.batcher.takeover_log import TakeoverLog
-from llmactors.errors import Interrupted, LlmactorsError
-from llmactors.ledger import Claim, Ledger, SlotOffer
+from llmactors.ledger import Claim, Ledger, News, SlotOffer
 from llmactors.messages import Failed
 
 log = structlog.get_logger("llmactors.batcher")
-
-_STOP_WAIT_S = 0.02
-"""How long after a claim that brought requests the beat follows, in seconds. Until then the worker may not know of a
-cancel."""
-
-
-@attrs.frozen
-class FreeSlots:
-    """How many requests one incarnation of a backend can take now."""
-
-    count: int
-    incarnation: int
-    """The backend's incarnation that was ready; 0 where none was."""
-    capabilities: Capabilities | None
 
 
 class Claimer:
@@ -47,6 +32,9 @@ class Claimer:
             the same node and model: the ledger ends the lease of the one before. Empty: no worker is replaced.
         beat_every_s: The longest time between two beats, in seconds.
         free_slots: Returns how many requests may be claimed now.
+        room: Returns how many requests the backend can begin now. These are more than may be claimed where requests
+            have ended in the backend, and not in the ledger yet.
+        may_be_open: Returns to how many free slots the ledger may hand requests; 0 while the worker is busy.
         begin: Called with the requests that were claimed. There may be none.
         hand_back: Called with requests that cannot be begun, because the backend or the lease changed meanwhile.
         stop: Called with the requests that are no longer wanted.
@@ -66,6 +54,8 @@ class Claimer:
         node: str,
         beat_every_s: float,
         free_slots: Callable[[], FreeSlots],
+        room: Callable[[], int],
+        may_be_open: Callable[[], int] = lambda: 0,
         begin: Callable[[list[Claim]], Awaitable[None]],
         hand_back: Callable[[list[Claim]], Awaitable[None]],
         stop: Callable[[Sequence[Key]], None],
@@ -80,6 +70,8 @@ class Claimer:
         self._name = f"{node or secrets.token_hex(4)}/{model}"
         self._beat_every_s = beat_every_s
         self._free_slots = free_slots
+        self._room = room
+        self._may_be_open = may_be_open
         self._begin = begin
         self._hand_back = hand_back
         self._stop = stop
@@ -95,8 +87,6 @@ class Claimer:
         self._closed = False
         self._may_find_work = True
         """False after a claim left slots empty, until something has changed."""
-        self._news = False
-        """Whether the ledger had news since the last claim began."""
         self._claim_wanted = trio.Event()
         self._claiming = False
         self._claimed = trio.Event()
@@ -108,7 +98,7 @@ class Claimer:
         self._beaten = trio.Event()
         """Set, and replaced by a new one, after each beat."""
         self._proof = trio.Event()
-        """Set, and replaced by a new one, after each beat, and after each claim that brought requests."""
+        """Set, and replaced by a new one, after each beat."""
 
     def __repr__(self) -> str:
         doing = [text for text, true in (("claims", self._claiming), ("beats", self._beating)) if true]
@@ -145,15 +135,33 @@ class Claimer:
         self._may_find_work = True
         self.claim_soon()
 
+    def slots_freed(self) -> None:
+        """Tells the claimer that requests of this worker have ended. Their slots are open where others are."""
+        if not (self._may_be_open() and self._ledger.has_open_slots(self.worker, self._model)):
+            self.work_possible()
+
     def claim_soon(self) -> None:
-        """Claims where there are free slots, unless the last claim left slots empty and nothing has changed since."""
-        if self._may_find_work and self._free_slots().count > 0:
+        """Claims where there are free slots, unless the last claim left slots empty and nothing has changed since.
+
+        Closes the slots that are open though none is free, because the backend or the node takes no requests.
+        """
+        is_free = self._free_slots().count > 0
+        if self._may_find_work if is_free else self._ledger.has_open_slots(self.worker, self._model):
             self._claim_wanted.set()
 
     async def wait_claimed(self) -> None:
         """Returns once no claim is under way."""
         while self._claiming:
             await self._claimed.wait()
+
+    async def close_slots(self) -> None:
+        """Has the ledger hand out nothing more, and hands back what it handed out meanwhile. Call this while no slot is
+        free.
+        """
+        await self.wait_claimed()
+        while self.worker and self._ledger.has_open_slots(self.worker, self._model):
+            await self._hand_back(await self._ledger.claim(self.worker, self._model, 0))
+        await self._hand_back(self._ledger.handed(self.worker, self._model))
 
     async def close(self) -> None:
         """Ends all beats and claims. Returns once none is under way."""
@@ -173,17 +181,13 @@ class Claimer:
             self._claim_wanted = trio.Event()
             if self._closed:
                 continue
-            news, self._news = self._news, False
             self._claiming = True
-            found = await self._fill_free_slots()
+            await self._begin_handed()
+            await self._fill_free_slots()
             await self._give_way_where_due()
             self._claiming = False
             self._claimed.set()
             self._claimed = trio.Event()
-            if found:
-                self._prove()
-            if news:
-                self._beat_within(_STOP_WAIT_S if found else 0.0)
             self.claim_soon()
 
     async def beat_for_ever(self) -> None:
@@ -202,21 +206,25 @@ class Claimer:
             self._prove()
 
     async def watch_for_work(self) -> None:
-        """Claims whenever the ledger has news.
+        """Claims or beats whenever the ledger has news.
 
-        The ledger has news of a lost lease again and again, until a beat finds the loss. So this task listens at most
-        twice until a claim or a beat has shown whether the lease holds.
+        The ledger has news of a lost lease again and again, until a beat finds the loss. So this task hears of a stop
+        at most twice until a beat has shown whether the lease holds.
         """
         heard = None
         while True:
-            has_news = await self._ledger.wait_work(self.worker, self._model)
-            self._news = self._may_find_work = True
-            if has_news:
+            news = await self._ledger.wait_work(self.worker, self._model)
+            if News.WORK in news:
                 self._hear_news()
-            self._claim_wanted.set()
-            if heard is self._proof:
-                await self._proof.wait()
-            heard = self._proof
+            if News.WORK in news or not news:
+                self._may_find_work = True
+            if news is not News.STOP:
+                self._claim_wanted.set()
+            if News.STOP in news:
+                self._beat_within(0.0)
+                if heard is self._proof:
+                    await self._proof.wait()
+                heard = self._proof
 
     async def watch_the_clock(self) -> None:
         """Beats and claims every `beat_every_s`, because news from the ledger can be lost."""
@@ -264,11 +272,26 @@ class Claimer:
         self._proof.set()
         self._proof = trio.Event()
 
-    async def _fill_free_slots(self) -> bool:
-        """Claims for all free slots. Returns whether there were any requests."""
+    async def _begin_handed(self) -> None:
+        """Begins the requests that were handed to this worker. Hands back what the backend cannot take any more."""
+        handed = self._ledger.handed(self.worker, self._model)
+        if not handed:
+            return
+        self._takeovers.note(self.worker, handed)
+        usable = await self._end_refused(self._free_slots(), handed)
+        room = self._room()
+        await self._begin(usable[:room])
+        await self._hand_back(usable[room:])
+
+    async def _fill_free_slots(self) -> None:
+        """Claims for all free slots. Closes the open slots where none is free."""
         free = self._free_slots()
-        if not self._may_find_work or free.count < 1:
-            return False
+        if free.count < 1:
+            if self._ledger.has_open_slots(self.worker, self._model):
+                await self._hand_back(await self._ledger.claim(self.worker, self._model, 0))
+            return
+        if not self._may_find_work:
+            return
         self._may_find_work = False
         worker = self.worker
         claims = await self._claim(worker, free)
@@ -276,7 +299,6 @@ class Claimer:
             await self._begin(claims)
         elif claims:
             await self._hand_back(claims)
-        return bool(claims)
 
     async def _beat(self) -> None:
         """Renews the lease, drops requests that are no longer wanted, and joins again where the lease was lost."""
@@ -297,24 +319,21 @@ class Claimer:
         """Returns requests that this backend can begin or continue. Ends those that it cannot continue."""
         claims: list[Claim] = []
         while free.count > len(claims):
-            got = await self._ledger.claim(worker, self._model, free.count - len(claims))
+            left, hand_out = free.count - len(claims), self._may_be_open() if free.begin_apart else 0
+            got = await self._ledger.claim(worker, self._model, left, hand_out=hand_out)
             self._takeovers.note(worker, got)
-            refused = False
-            for claim in got:
-                if (error := refusal(free.capabilities, claim)) is None:
-                    claims.append(claim)
-                else:
-                    refused = True
-                    await self._ledger.finish(claim.request.id, claim.epoch, Failed(error.code, error.message))
-            if not refused:
+            usable = await self._end_refused(free, got)
+            claims += usable
+            if len(usable) == len(got):
                 break
         return claims
 
-
-def refusal(capabilities: Capabilities | None, claim: Claim) -> LlmactorsError | None:
-    """Why a backend can neither begin nor continue a request; None where it can."""
-    if capabilities is None:
-        return None
-    if claim.tokens and capabilities.takeover is Takeover.RESTART:
-        return Interrupted("the backend was lost, and this kind of backend cannot continue an answer")
-    return capabilities.refusal(claim.request)
+    async def _end_refused(self, free: FreeSlots, claims: Sequence[Claim]) -> list[Claim]:
+        """Ends the requests that this backend can neither begin nor continue, and returns the others."""
+        usable = []
+        for claim in claims:
+            if (error := refusal(free.capabilities, claim)) is None:
+                usable.append(claim)
+            else:
+                await self._ledger.finish(claim.request.id, claim.epoch, Failed(error.code, error.message))
+        return usable

@@ -27,6 +27,7 @@ from llmactors.ledger.values import (
     LedgerStatistics,
     LogSlice,
     ModelDemand,
+    News,
     Preemption,
     QueueDepth,
     QueuePlace,
@@ -160,7 +161,7 @@ class Ledger(Protocol):
         """Ends the lease of `worker` now. Its requests go back to the queue as if they were released as FAILED."""
         ...
 
-    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+    async def claim(self, worker: str, model: str, slots: int, *, hand_out: int = 0) -> list[Claim]:
         """Hands `worker` up to `slots` queued requests for `model` in fair order.
 
         Each claim raises the request's epoch and counts an attempt. A request is in quarantine from its third attempt
@@ -175,8 +176,28 @@ class Ledger(Protocol):
         that claims. A worker that handed a request back has no room until it claims again. A request that was passed
         over keeps its place, and all other requests keep theirs. A request in quarantine prefers nobody.
 
+        Up to `hand_out` of the slots that stay empty are open until the worker claims again: the call that puts a
+        request into the queue may start the request for a worker with an open slot, by the same rules as a claim of
+        that worker, so that the worker need not ask. Such a request is returned by `handed`, or by the next claim. The
+        slot of a request that the worker has ended is open again, as long as another one is. No slot is open of a
+        worker that handed a request back, lost its lease, or has or is to get a request in quarantine; no request in
+        quarantine is handed out. A claim of no slots closes all. What was handed out and not begun counts as one of the
+        `slots` of the next claim. A ledger that a claim reaches without a trip need not hand out anything.
+
         This is the one operation that is not idempotent. After a lost reply a worker does not know what it holds, so it
         has to `leave` and go on as a new incarnation.
+        """
+        ...
+
+    def handed(self, worker: str, model: str) -> list[Claim]:
+        """Takes the requests that were handed to `worker` since the last `handed` or `claim`, in the order of their
+        claims. They are claimed: a worker that cannot begin one releases it.
+        """
+        ...
+
+    def has_open_slots(self, worker: str, model: str) -> bool:
+        """Whether the worker has open slots, as far as this process knows. Such a worker need not claim for a slot that
+        becomes free.
         """
         ...
 
@@ -213,13 +234,14 @@ class Ledger(Protocol):
         """Hands a claim back. FENCED if the claim's epoch has passed, which is harmless."""
         ...
 
-    async def wait_work(self, worker: str, model: str) -> bool:
-        """Returns when there may be something new for `worker`: a queued request of `model`, or a stop for `beat`.
+    async def wait_work(self, worker: str, model: str) -> News:
+        """Returns when there may be something new for `worker`, and says what: a queued request of `model`, one that
+        was handed to the worker, or a stop for `beat`.
 
         Returns also when a request that `claim` passed over prefers another worker no longer.
 
         A hint: the method may return without a reason, and may miss one, so workers also look at every beat. Returns
-        False where only time has passed.
+        no news where only time has passed.
         """
         ...
 

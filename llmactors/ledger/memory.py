@@ -47,6 +47,7 @@ from llmactors.ledger.values import (
     LedgerStatistics,
     LogSlice,
     ModelDemand,
+    News,
     Preemption,
     QueueDepth,
     QueuePlace,
@@ -165,7 +166,8 @@ class MemoryLedger:
         if (lease := self._life.leases.get(worker)) is not None:
             self._life.end_lease(lease, ClaimEnd.LEFT, "the worker left")
 
-    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+    async def claim(self, worker: str, model: str, slots: int, *, hand_out: int = 0) -> list[Claim]:  # noqa: ARG002
+        # Nothing is handed out: a claim is a call in this process, and nearly free.
         lease = self._live(worker)
         claims: list[Claim] = []
         if lease is None:
@@ -182,6 +184,12 @@ class MemoryLedger:
         self._life.put_back_passed_over(lease, passed)
         lease.room[model] = slots - len(claims) if lease.takes_all else 0
         return claims
+
+    def handed(self, worker: str, model: str) -> list[Claim]:  # noqa: ARG002
+        return []
+
+    def has_open_slots(self, worker: str, model: str) -> bool:  # noqa: ARG002
+        return False
 
     async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
         lease = self._live(worker) if offered else None
@@ -213,11 +221,11 @@ class MemoryLedger:
                 self._life.give_up(record, Failed("BACKEND_FAILED", cause), cause, by_epoch=record.epoch)
         return _OK
 
-    async def wait_work(self, worker: str, model: str) -> bool:
+    async def wait_work(self, worker: str, model: str) -> News:
         lease = self._live(worker)
         if lease is None:
             await trio.lowlevel.checkpoint()
-            return True
+            return News.STOP
         return await lease.changes.wait(model)
 
     async def demand(self, models: Sequence[str]) -> list[ModelDemand]:

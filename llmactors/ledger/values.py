@@ -132,6 +132,17 @@ class Claim:
     """The claims before this one, oldest first, as in `RequestInfo.claims`."""
 
 
+class News(enum.Flag):
+    """What a worker was told of. Nothing, where only time has passed."""
+
+    WORK = enum.auto()
+    """There may be something to claim."""
+    STOP = enum.auto()
+    """The answer to a beat may have changed: a claim is not wanted any more, or the lease is lost."""
+    HANDED = enum.auto()
+    """Requests were handed to the worker: `Ledger.handed` returns them."""
+
+
 @attrs.frozen
 class SlotOffer:
     """A running request that a worker would give up."""

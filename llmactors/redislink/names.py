@@ -74,6 +74,7 @@ class LedgerKey(enum.Enum):
         "conversation -> the worker that had it last, of one model and period",
         ("period", "model"),
     )
+    OFFERS = KeyKind("offers", "zset", "worker -> how many of its slots requests may be handed to", ("model",))
     CLAIM_RATE = KeyKind("claim_rate", "hash", "how fast requests for one model are claimed", ("model",))
     LIMIT = KeyKind("limit", "hash, or zset for permits", "what a caller has used of one limit", ("limit",))
 

@@ -61,9 +61,9 @@ class _SideBySide:
 
         return compare
 
-    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
-        claims = await self.ledger.claim(worker, model, slots)
-        self._compare_claims(claims, await self.memory.claim(worker, model, slots))
+    async def claim(self, worker: str, model: str, slots: int, *, hand_out: int = 0) -> list[Claim]:
+        claims = await self.ledger.claim(worker, model, slots, hand_out=hand_out)
+        self._compare_claims(claims, await self.memory.claim(worker, model, slots, hand_out=hand_out))
         return claims
 
     async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:

@@ -22,6 +22,10 @@ CONTEXT = "llmactors/ledger/redis/context.lua"
 LIFECYCLE = "llmactors/ledger/redis/lifecycle.lua"
 LEASES = "llmactors/ledger/redis/leases.lua"
 WORKERS = "llmactors/ledger/redis/workers.lua"
+CLAIMS = "llmactors/ledger/redis/claims.lua"
+OFFERS = "llmactors/ledger/redis/offers.lua"
+HANDING_OUT = "llmactors/ledger/redis/handing_out.lua"
+LOCAL_WORKERS = "llmactors/ledger/redis/workers.py"
 AFFINITY = "llmactors/ledger/redis/affinity.lua"
 PREEMPTION = "llmactors/ledger/redis/preemption.lua"
 REAPER = "llmactors/ledger/redis/reaper.lua"
@@ -33,6 +37,7 @@ CLAIMER = "llmactors/batcher/claimer.py"
 WRITER = "llmactors/batcher/writer.py"
 CONTRACT = "tests/integration/ledger/test_redis_contract.py"
 FAULTS = "tests/integration/ledger/test_redis_faults.py"
+HANDED = "tests/integration/ledger/test_redis_handing_out.py"
 VIRTUAL = "tests/virtual/batcher"
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "20")
 
@@ -70,7 +75,7 @@ MUTANTS = [
     ),
     Mutant(
         "a forgotten epoch is given out again",
-        WORKERS,
+        CLAIMS,
         "math.max(r.ep + 1, c.now)",
         "r.ep + 1",
         FAULTS,
@@ -197,12 +202,76 @@ MUTANTS = [
         "late_reader",
     ),
     Mutant(
-        "a repeated claim claims again",
-        WORKERS,
-        "if before[1] == nonce then",
-        "if false then",
+        "a repeated claim forgets what the first one claimed",
+        CLAIMS,
+        "local found = untold(c, worker, args[8])",
+        "local found = {}",
         FAULTS,
         "repeated_claim",
+    ),
+    Mutant(
+        "a request is handed to a worker that is gone",
+        HANDING_OUT,
+        "and is_connected(known[1]) and known[1] or false",
+        "and known[1] or false",
+        HANDED,
+        "dead_worker",
+    ),
+    Mutant(
+        "a request is handed to a worker that may be stopped",
+        HANDING_OUT,
+        "tonumber(due) < c.now + settings(c).lease_ms / 2",
+        "false",
+        HANDED,
+        "silent_worker",
+    ),
+    Mutant(
+        "a request is handed to a worker that handed one back",
+        WORKERS,
+        "  offer_slots(c, r.h, r.m, 0)\n",
+        "",
+        HANDED,
+        "takes_none",
+    ),
+    Mutant(
+        "a lost message of a request that was handed out is never repeated",
+        CLAIMS,
+        "local found = untold(c, worker, args[8])",
+        "local found = {}",
+        HANDED,
+        "lost_message or on_its_way",
+    ),
+    Mutant(
+        "a request that was handed out is begun a second time",
+        LOCAL_WORKERS,
+        "[each for each in claims if each[0] not in self._told]",
+        "claims",
+        HANDED,
+        "lost_message or late_answer",
+    ),
+    Mutant(
+        "a slot is open a second time for a request that was cancelled",
+        LIFECYCLE,
+        "  detach(c, r)\n  -- Settled",
+        "  if r.h then reopen_slot(c, r.h, r.m) end\n  detach(c, r)\n  -- Settled",
+        HANDED,
+        "keeps_its_slot",
+    ),
+    Mutant(
+        "an open slot stays open though a request was handed to it",
+        HANDING_OUT,
+        "  offer_slots(c, worker, r.m, slots - 1)\n",
+        "",
+        HANDED,
+        "no_more",
+    ),
+    Mutant(
+        "a request in quarantine is handed out",
+        HANDING_OUT,
+        "if r.qn then",
+        "if false then",
+        HANDED,
+        "suspect",
     ),
     Mutant(
         "a claim whose reply was lost is not handed back",

@@ -24,6 +24,7 @@ LONG_FILES = {
     "llmactors/ledger/core/lifecycle.py": "every change of a request's state",
     "llmactors/messages.py": "every field of a request and of a log, with its meaning",
     "llmactors/telemetry/metrics.py": "the declaration of every metric",
+    "llmactors/ledger/contract.py": "one method for each operation of the ledger's contract",
     "llmactors/ledger/memory.py": "one method for each operation of the ledger's contract",
     "llmactors/ledger/redis/ledger.py": "one method for each operation of the ledger's contract",
 }

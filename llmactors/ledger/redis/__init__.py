@@ -5,6 +5,7 @@ functions       calls of the functions in Redis        workers     what this pro
 log_reader      keeps a gateway's log copies complete  log_copies  these copies
 library         brings the Lua files into Redis        settings
 losses          what Redis has lost, counted
+handed_out      messages about requests that were handed out
 wrong_keys      logs keys that have another type       request_views  what operators see of requests
 shard_mark      which shard of a ledger a server has
 
@@ -15,6 +16,8 @@ usage.lua       what ended requests have used
 leases.lua      which workers are alive, silent or dead
 preemption.lua  a running request gives up its slot
 sharding.lua    what only a ledger with several shards asks
+claims.lua      what a worker gets when it asks        handing_out.lua  what it gets without asking
+offers.lua      the slots to which requests may be handed
 gateways.lua, workers.lua, reaper.lua, operators.lua, inspection.lua   the operations, each of them one atomic step
 
 The functions use what Redis 7.0 and Valkey 7.2 have: functions, streams, RESP3 pushes. No command blocks.

@@ -27,14 +27,17 @@ local function last_worker(c, r)
   end
 end
 
--- How many more requests for a model the worker could have taken in its last claim.
+-- How many more requests for a model the worker could have taken in its last claim; or how many slots it offers.
 local function room_of(c, worker, model)
   local room = redis.pcall('HGET', key.worker(c, worker), 'f:' .. model)
-  return type(room) == 'string' and tonumber(room) or 0
+  return type(room) == 'string' and tonumber(room) or open_slots(c, worker, model)
 end
 
+-- Notes the room of a worker that offers no slots; nil where it does.
 local function note_room(c, worker, model, room)
-  if room_of(c, worker, model) ~= room then write_volatile('HSET', key.worker(c, worker), 'f:' .. model, room) end
+  local name, now = key.worker(c, worker), redis.pcall('HGET', key.worker(c, worker), 'f:' .. model)
+  if type(now) == 'table' or (now and tonumber(now)) == (room or false) then return end
+  if room then write_volatile('HSET', name, 'f:' .. model, room) else write_volatile('HDEL', name, 'f:' .. model) end
 end
 
 -- Another live worker for which the request waits a moment, if that worker has room. `passed.left` says how much room each

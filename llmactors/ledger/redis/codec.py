@@ -251,12 +251,14 @@ def join(chunks: list[Any]) -> tuple[list[TokenDelta], Terminal | None]:
     return tokens, end
 
 
-def to_claim(found: list[Any]) -> Claim:
-    """One claim from the reply of the function `claim`."""
-    body, epoch, attempt, quarantined, waited_ms, _, chunks, notes = found
+def to_claim(found: list[Any]) -> tuple[int, Claim]:
+    """One claim from the reply of the function `claim`, and its order among all claims."""
+    body, epoch, attempt, quarantined, waited_ms, _, chunks, notes, order = found
     tokens, _ = join(chunks)
     earlier = to_claim_notes(notes)[:-1]
-    return Claim(decode_request(body), epoch, attempt, bool(quarantined), tuple(tokens), waited_ms / 1000, earlier)
+    request = decode_request(body)
+    claim = Claim(request, epoch, attempt, bool(quarantined), tuple(tokens), waited_ms / 1000, earlier)
+    return order, claim
 
 
 def to_claim_notes(text: bytes) -> tuple[ClaimNote, ...]:

@@ -34,7 +34,8 @@ local function begin(keys, args)
     now = math.floor(now_us / 1000)
   end
   return {
-    prefix = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, pushes = {}, pushes_to = {},
+    prefix = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, handed = {}, pushes = {},
+    pushes_to = {},
     wrong = {}, checked = {},
   }
 end
@@ -248,9 +249,14 @@ local function push(c, channels, item)
   end
 end
 
+-- Notes that there is something new to claim for `model`.
 local function notify_work(c, model) c.works[model] = true end
 
+local handing_out = {} -- the functions of `handing_out.lua`
+
 local function commit(c)
+  if next(c.works) then handing_out.waiting(c) end
+  if next(c.handed) then handing_out.tell(c) end
   for name, by in pairs(c.counts) do
     -- Never 0: negated, 0 is '-0' in Lua, which Redis does not take as a number.
     if by ~= 0 then redis.call('HINCRBY', key.counters(c), name, by) end

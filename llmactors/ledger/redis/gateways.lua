@@ -13,7 +13,7 @@ local function create(c, id, body, fields, channel)
   local r = {
     id = id, m = fields[1], t = fields[2], p = fields[3], c = fields[4], z = fields[5], gr = fields[7],
     rt = fields[8] ~= '' and fields[8] or nil, cv = fields[9] ~= '' and fields[9] or nil, us = fields[10], n = 0, ep = 0, at = 0,
-    g = channel, st = 'q',
+    g = channel, st = 'new',
   }
   check(c, r)
   r.sn = redis.call('HINCRBY', key.counters(c), 'serial', 1)
@@ -28,6 +28,7 @@ local function create(c, id, body, fields, channel)
   keep(c, key.counters(c))
   count(c, 'accepted_total', 1)
   local due = due_of(c, fields[6])
+  r.body, r.due = body, due
   if due then
     redis.call('ZADD', key.deadlines(c), due, id)
     keep(c, key.deadlines(c))
@@ -95,7 +96,7 @@ local function submit(c, args)
   for i = 4, #args, REQUEST do
     local r = create(c, args[i], args[i + 1], { unpack(args, i + 2, i + 2 + FIELDS) }, channel)
     charge(c, r, args[i + 12])
-    enqueue(c, r)
+    if not handing_out.new(c, r) then enqueue(c, r) end
   end
   return answer('accepted', standings)
 end

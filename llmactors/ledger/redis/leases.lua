@@ -1,5 +1,7 @@
 -- The leases of workers: `core/leases.py` and `core/silence.py` in Lua.
 
+local function is_connected(channel) return redis.call('PUBSUB', 'NUMSUB', channel)[2] > 0 end
+
 local function close_lease(c, worker)
   redis.call('ZREM', key.workers(c), worker)
   local dead = key.dead_workers(c)
@@ -14,6 +16,7 @@ local function close_lease(c, worker)
     notify_work(c, r.m)
   end
   local channel = redis.call('HGET', key.worker(c, worker), 'channel')
+  withdraw_offers(c, worker)
   for _, of in ipairs({ key.worker, key.held, key.live, key.stops }) do redis.call('DEL', of(c, worker)) end
   if channel then redis.call('PUBLISH', channel, 's' .. worker) end
 end

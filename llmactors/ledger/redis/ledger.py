@@ -34,6 +34,7 @@ from llmactors.ledger.inspection import (
 )
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
+from llmactors.ledger.redis.handed_out import to_handed_out
 from llmactors.ledger.redis.library import load_library
 from llmactors.ledger.redis.log_reader import LogReader
 from llmactors.ledger.redis.losses import RedisLoss, RedisLosses
@@ -56,6 +57,7 @@ from llmactors.ledger.values import (
     LedgerStatistics,
     LogSlice,
     ModelDemand,
+    News,
     Preemption,
     QueueDepth,
     QueuePlace,
@@ -272,18 +274,24 @@ class RedisLedger:
         await self._functions.call_until_done("leave", worker)
         self._workers.drop(worker)
 
-    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+    async def claim(self, worker: str, model: str, slots: int, *, hand_out: int = 0) -> list[Claim]:
         if (known := self._workers.find(worker)) is None:
             return []
         known.changes.clear_work(model)
-        nonce = secrets.token_hex(8)
-        reply = await self._functions.call_until_done("claim", worker, model, slots, nonce)
-        self._wrong_keys.report(found for found in reply if isinstance(found, bytes))
-        claims = [codec.to_claim(found) for found in reply if isinstance(found, list)]
-        if reply and isinstance(reply[-1], int):
-            known.changes.look_again(reply[-1] / 1000)
-        known.held.update((claim.request.id, claim.epoch) for claim in claims)
-        return claims
+        newest = known.newest
+        parts = worker, model, slots, secrets.token_hex(8), hand_out, newest
+        still_open, newest_there, *found = await self._functions.call_until_done("claim", *parts)
+        self._wrong_keys.report(each for each in found if isinstance(each, bytes))
+        claims = [codec.to_claim(each) for each in found if isinstance(each, list)]
+        if found and isinstance(found[-1], int):
+            known.changes.look_again(found[-1] / 1000)
+        return known.answer(model, newest, claims, newest_there, is_open=still_open > 0)
+
+    def handed(self, worker: str, model: str) -> list[Claim]:
+        return [] if (known := self._workers.find(worker)) is None else known.take_handed(model)
+
+    def has_open_slots(self, worker: str, model: str) -> bool:
+        return (known := self._workers.find(worker)) is not None and known.has_open_slots(model)
 
     async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
         if (known := self._workers.find(worker)) is None or not offered:
@@ -293,9 +301,9 @@ class RedisLedger:
         if not reply:
             return None
         given_up = next((each.request_id, each.epoch) for each in offered if each.request_id == reply[0].decode())
-        claim = codec.to_claim(reply[1])
+        order, claim = codec.to_claim(reply[1])
         self._workers.let_go(*given_up)
-        known.held.add((claim.request.id, claim.epoch))
+        known.add([(order, claim)], [])
         return Preemption(given_up, claim)
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
@@ -347,17 +355,19 @@ class RedisLedger:
     async def release(self, request_id: str, epoch: int, how: ReleaseHow, cause: str = "") -> AppendResult:
         parts = request_id, epoch, how.value, codec.as_text(cause)
         code = await self._functions.call_until_done("release", *parts)
+        if (holder := self._workers.find(self._workers.holder_of(request_id, epoch))) is not None:
+            holder.close_slots()
         self._workers.let_go(request_id, epoch)
         return AppendResult(_OUTCOMES[code])
 
-    async def wait_work(self, worker: str, model: str) -> bool:
+    async def wait_work(self, worker: str, model: str) -> News:
         known = self._workers.find(worker)
         with trio.move_on_after(self._redis.look_for_work_s):
             if known is None:
                 await trio.sleep_forever()
             else:
                 return await known.changes.wait(model)
-        return False
+        return News(0)
 
     # For any node.
 
@@ -520,6 +530,10 @@ class RedisLedger:
         elif payload[:1] == b"s":
             if (worker := self._workers.find(payload[1:].decode())) is not None:
                 worker.changes.notify_stop()
+        elif payload[:1] == b"h":
+            worker_id, model, still_open, claims = to_handed_out(payload)
+            if (worker := self._workers.find(worker_id)) is not None:
+                worker.hear(model, claims, still_open)
         else:
             self.log_reader.apply_push(payload)
 

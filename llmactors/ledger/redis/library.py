@@ -14,15 +14,17 @@ def _read(name: str) -> str:
 _PARTS = (
     "context",
     "queue",
+    "offers",
     "affinity",
     "usage",
     "lifecycle",
     "leases",
+    "claims",
     "gateways",
     "workers",
 )
 """The Lua files in the order of the text. Each file uses what the files before it define."""
-_LAST_PARTS = ("preemption", "reaper", "operators", "inspection", "sharding")
+_LAST_PARTS = ("handing_out", "preemption", "reaper", "operators", "inspection", "sharding")
 """The files that follow. What they define is used in the same file only, so each of them is a block of its own: Lua has
 at most 200 local names at a time."""
 

@@ -11,8 +11,6 @@ local function due_in(c, name)
   return {}
 end
 
-local function is_connected(channel) return redis.call('PUBSUB', 'NUMSUB', channel)[2] > 0 end
-
 -- The last time, in ms, at which a gateway read the request. A gateway that is silent but connected may be stopped, and
 -- its clients wait for the gateway.
 local function last_read(c, r)

@@ -37,140 +37,6 @@ end
 
 register('leave', leave, { 'allow-oom' })
 
--- How many suspects may run with one that is on this attempt, itself included.
-local function together(c, attempt)
-  local s = settings(c)
-  return s.suspects_together[math.max(0, attempt - s.quarantine_from) + 1] or 1 -- below 0 after one was taken back
-end
-
--- The request that the worker starts next, if any. May reserve a suspect for it, and ends overdue requests.
--- The requests that prefer another worker are added to `passed`, and are to be put back after the last call.
-local function next_for(c, worker, model, passed)
-  local known = redis.call('HMGET', key.worker(c, worker), 'suspects', 'suspects_max', 'reserved')
-  local suspects, most, reserved = tonumber(known[1] or '0'), tonumber(known[2] or '0'), known[3]
-  local busy = redis.call('EXISTS', key.held(c, worker)) == 1
-  if (suspects > 0 and suspects >= most) or (reserved and busy) then return nil end
-  while true do
-    local r
-    if reserved then r = load(c, reserved) else r = take(c, model) end
-    if not r then return nil end
-    local name = wrong_of_request(c, r.id)
-    local due = redis.call('ZSCORE', key.deadlines(c), r.id)
-    if name then
-      c.wrong[#c.wrong + 1] = name
-      abandon(c, r, name)
-      reserved = nil
-    elseif due and tonumber(due) <= c.now then
-      expire(c, r)
-      reserved = nil
-    elseif r.m ~= model then
-      return nil
-    elseif not reserved and pass_over(c, r, preferred(c, r, worker, passed), passed) then
-      -- the next request has its turn
-    elseif suspects > 0 and not (r.qn and suspects < together(c, r.at + 1)) then
-      enter_queue(c, r)
-      return nil
-    elseif r.qn and busy and suspects == 0 then
-      -- A suspect might never meet an empty worker, so this worker is reserved for it and takes nothing else.
-      redis.call('HSET', key.worker(c, worker), 'reserved', r.id)
-      put(c, r, 'rv', worker)
-      return nil
-    else
-      return r
-    end
-  end
-end
-
-local function claimed(c, r)
-  local waited = math.max(0, c.now - tonumber(r.qa))
-  local body = redis.call('GET', key.body(c, r.id))
-  return { body, r.ep, r.at, r.qn and 1 or 0, waited, r.n, chunks(c, r.id, 0), r.cs or '' }
-end
-
-local function start(c, r, worker)
-  note_conversation(c, r, worker)
-  detach(c, r)
-  -- At least the time, not just one more: Redis may have forgotten epochs that must never be used again.
-  r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
-  r.ca, r.qt = c.now, (r.qt or 0) + math.max(0, c.now - r.qa)
-  remember_claim(c, r, worker)
-  r.nc, r.cn = (r.nc or 0) + 1, r.n
-  put(c, r, 'cn', r.cn, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r', 'cs', r.cs, 'nc', r.nc, 'ca', r.ca, 'qt', r.qt)
-  if not c.live_open then
-    open_live(c, worker)
-    c.live_open = true
-  end
-  write_live(c, r)
-  keep(c, key.live(c, worker))
-  local held = key.held(c, worker)
-  redis.call('ZADD', held, redis.call('HINCRBY', key.counters(c), 'claims', 1), r.id)
-  keep(c, held)
-  for _, of in ipairs({ key.request, key.body }) do keep(c, of(c, r.id)) end
-  if r.n > 0 then keep(c, key.log(c, r.id)) end
-  if r.qn then
-    local name, most = key.worker(c, worker), together(c, r.at)
-    local suspects = redis.call('HINCRBY', name, 'suspects', 1)
-    if suspects > 1 then most = math.min(most, tonumber(redis.call('HGET', name, 'suspects_max'))) end
-    redis.call('HSET', name, 'suspects_max', most)
-  end
-  count(c, 'running', 1)
-  note_claim(c, r.m)
-end
-
--- The bytes of requests after which one claim hands out no more. By default Redis closes a connection that subscribes to
--- channels, as a worker's does, when 32 MiB of replies wait for it. One request has at most 16 MiB.
-local CLAIM_BYTES = 8 * 1024 * 1024
-
--- worker, model, slots, nonce. A call with the same nonce returns the same claims, since the first reply may be lost.
--- Returns the claims, then the names of keys that have another type, and in how many ms the worker should look again, if
--- requests wait for another worker until then.
-local function claim(c, args)
-  local worker, nonce = args[3], args[6]
-  notice_outage(c)
-  local found = {}
-  if not is_live(c, worker) then
-    return found
-  end
-  local before = redis.call('HMGET', key.worker(c, worker), 'nonce', 'claimed')
-  if before[1] == nonce then
-    for id, epoch in string.gmatch(before[2], '(%S+) (%S+)') do
-      local r = load(c, id)
-      if r and r.h == worker and r.ep == tonumber(epoch) then found[#found + 1] = claimed(c, r) end
-    end
-    return found
-  end
-  local ids, bytes, passed = {}, 0, { left = {} }
-  if redis.call('HGET', key.worker(c, worker), 'suspects') then
-    note_room(c, worker, args[4], 0)
-    return found
-  end
-  check_ledger(c)
-  check_worker(c, worker)
-  while #found < tonumber(args[5]) do
-    local r = next_for(c, worker, args[4], passed)
-    if not r then break end
-    start(c, r, worker)
-    found[#found + 1] = claimed(c, r)
-    ids[#ids + 1] = r.id .. string.format(' %d', r.ep)
-    bytes = bytes + tonumber(r.z)
-    if bytes >= CLAIM_BYTES then
-      notify_work(c, args[4]) -- the worker claims the rest by another call
-      break
-    end
-  end
-  if #ids > 0 then
-    redis.call('HSET', key.worker(c, worker), 'nonce', nonce, 'claimed', table.concat(ids, ' '))
-  end
-  local known = redis.call('HMGET', key.worker(c, worker), 'suspects', 'reserved')
-  note_room(c, worker, args[4], (known[1] or known[2]) and 0 or args[5] - #found)
-  local look_again_ms = put_back_passed_over(c, passed)
-  for _, name in ipairs(c.wrong) do found[#found + 1] = name end
-  if look_again_ms then found[#found + 1] = look_again_ms end
-  return found
-end
-
-register('claim', claim, { 'allow-oom' })
-
 -- The answer to a writer whose claim is over. Only a repeated terminal event is accepted.
 local function refuse(c, r, epoch, end_seq, last)
   if r.ep ~= epoch or r.st ~= 'e' then
@@ -228,6 +94,7 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
   if last ~= '' then
     r.n = length
     finish(c, r, last, epoch)
+    reopen_slot(c, holder, r.m)
     return OK, 0
   end
   local now = live_of(length, epoch, channels)
@@ -300,6 +167,7 @@ local function release(c, args)
   if not r then return GONE end
   if not r.h or r.ep ~= epoch then return refuse(c, r, epoch) end
   redis.call('HDEL', key.worker(c, r.h), 'f:' .. r.m) -- the worker has no room until it claims again
+  offer_slots(c, r.h, r.m, 0)
   if how == 'silent' then
     remember_claim_end(c, r, 'handed_back', cause)
     detach(c, r)

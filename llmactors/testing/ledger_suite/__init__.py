@@ -4,6 +4,7 @@ rig            a fresh ledger and its clock, which the author of a ledger provid
 queueing, …    the tests, one file for each part of the contract; `LedgerSuite` is all of them
 machine        a Hypothesis state machine: the operations of gateways, workers, readers and operators
 comparison     what the machine compares after each operation: the ledger, and the naive `model` of a ledger
+handing_out_machine  the machine with workers that leave slots open
 limit_machine  a Hypothesis state machine that compares what callers have used with a naive account
 
 The tests run under pytest with pytest-trio, and the machines need Hypothesis: `pip install "llmactors[testing]"`.

@@ -39,6 +39,12 @@ ENDS: st.SearchStrategy[Terminal] = st.sampled_from(
 class LedgerMachine(LedgerComparison):
     """All rules. A subclass tests one ledger."""
 
+    hands_out = False
+    """Whether workers leave the slots open for which they find nothing."""
+
+    def follow_handed(self) -> None:
+        """Has the model follow what the ledger has handed to workers. A ledger may do so when a request is queued."""
+
     @initialize(requests=st.integers(1, 4), slots=st.integers(1, 4), written=st.integers(0, 3))
     def begin(self, requests: int, slots: int, written: int) -> None:
         """Begins with some running requests, which most rules need; Hypothesis leaves out some rules in each run."""
@@ -99,6 +105,7 @@ class LedgerMachine(LedgerComparison):
         self.submitted.append(request)
         for _ in range(times):
             assert self.run(self.ledger.submit(request)) is self.model.submit(request, self.now_s)
+        self.follow_handed()
 
     @precondition(lambda self: self.submitted)
     @rule(data=st.data(), prompt=st.sampled_from(["hi", "ho"]))
@@ -111,6 +118,7 @@ class LedgerMachine(LedgerComparison):
             # The ledger had forgotten the first request. Readers that have it open read the log of the old request.
             for reader in self.readers:
                 reader.outlived |= reader.request_id == first.id
+        self.follow_handed()
 
     @precondition(lambda self: self.model.requests)
     @rule(data=st.data(), times=LOST)
@@ -159,6 +167,7 @@ class LedgerMachine(LedgerComparison):
             result = self.run(self.ledger.beat(worker))
             assert result.live is self.model.beat(worker, self.now_s)
             assert not held.intersection(result.stop), "told to stop what it should run"
+        self.follow_handed()
 
     @precondition(lambda self: self.model.of_state("queued"))
     @rule(name=WORKERS, model=MODELS, slots=st.sampled_from([1, 2, 4, 0]), zombie=st.sampled_from([False] * 4 + [True]))
@@ -171,7 +180,7 @@ class LedgerMachine(LedgerComparison):
                 self.beat(name, 1)
         worker = self.worker(name)
         live = self.model.is_live(worker, self.now_s)
-        claims = self.run(self.ledger.claim(worker, model, slots))
+        claims = self.run(self.ledger.claim(worker, model, slots, hand_out=slots if self.hands_out else 0))
         assert len(claims) <= slots
         assert live or not claims
         self.model.claim(worker, model, slots, claims, self.now_s, self.wall_ms())
@@ -182,6 +191,7 @@ class LedgerMachine(LedgerComparison):
                 self.model.close(each, "DEADLINE_EXCEEDED", self.now_s)
         if live and len(claims) < slots:
             assert self.model.may_be_left_waiting(worker, model, claims, self.wall_ms())
+        self.follow_handed()
 
     @precondition(lambda self: self.model.of_state("queued") and self.model.of_state("running"))
     @rule(data=st.data(), name=WORKERS)
@@ -205,6 +215,7 @@ class LedgerMachine(LedgerComparison):
         else:
             self.model.preempt(worker, swap, offers, self.now_s, self.wall_ms())
             self.claims.append(swap.claim)
+        self.follow_handed()
 
     @precondition(lambda self: self.claims)
     @rule(
@@ -244,6 +255,7 @@ class LedgerMachine(LedgerComparison):
         for _ in range(times):
             result = self.run(self.ledger.release(claim.request.id, claim.epoch, how, "because"))
             assert result.outcome is self.model.release(claim.request.id, claim.epoch, how, self.now_s)
+            self.follow_handed()
 
     @precondition(lambda self: self.model.of_state("running"))
     @rule(data=st.data(), times=LOST)
@@ -252,6 +264,7 @@ class LedgerMachine(LedgerComparison):
         for _ in range(times):
             self.run(self.ledger.leave(worker))
             self.model.lose(worker, self.now_s)
+            self.follow_handed()
 
     @rule(name=WORKERS, times=LOST)
     def come_back_as_new_incarnation(self, name: str, times: int) -> None:
@@ -266,6 +279,7 @@ class LedgerMachine(LedgerComparison):
         if worker in self.model.dead:
             assert not self.run(self.ledger.beat(worker)).live
             self.model.take_back(worker)
+            self.follow_handed()
 
     @precondition(lambda self: self.model.of_state("running"))
     @rule(pauses=st.lists(st.tuples(WORKERS, st.sampled_from([2.0, 2.625, 6.0])), min_size=1, max_size=4))
@@ -287,6 +301,7 @@ class LedgerMachine(LedgerComparison):
                 self._append(claim, seq_shift, 2, None)
             self.run(self.ledger.leave(self.worker(name)))
             self.model.lose(self.worker(name), self.now_s)
+            self.follow_handed()
 
     @rule(names=st.lists(WORKERS, min_size=2, max_size=4), slots=st.sampled_from([2, 4, 8]), turns=st.integers(1, 2))
     def talk(self, names: list[str], slots: int, turns: int) -> None:
@@ -337,6 +352,7 @@ class LedgerMachine(LedgerComparison):
         self.submitted.append(requeued(dead, new_id))
         for _ in range(times):
             assert self.run(self.ledger.requeue(dead.id, new_id)) is self.model.requeue(dead.id, new_id, self.now_s)
+        self.follow_handed()
 
     @precondition(lambda self: self.submitted)
     @rule(data=st.data())
@@ -381,3 +397,4 @@ class LedgerMachine(LedgerComparison):
     def reap(self) -> None:
         self.run(self.ledger.reap())
         self.model.reap(self.now_s, self.wall_ms())
+        self.follow_handed()

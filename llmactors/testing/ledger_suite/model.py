@@ -116,6 +116,8 @@ class LedgerModel:
         """The requests that preferred another worker at the last claim."""
         self.dead_letters: deque[GenerateRequest] = deque(maxlen=settings.dead_letters_kept)
         self.accepted = 0
+        self.hands_out = False
+        """Whether workers leave slots open."""
         self.usage: list[UsageRecord] = []
         """The records of all ended requests."""
 
@@ -322,6 +324,18 @@ class LedgerModel:
             if held and any(each.is_quarantined for each in self.of_state("queued")):
                 self.perhaps_reserved.add((worker, model))
 
+    def hand_out(self, worker: str, claim: Claim, now: float, wall_ms: float) -> None:
+        """Follows the ledger's choice of a worker that gets a request unasked, and fails if it was not allowed."""
+        each = self.requests[claim.request.id]
+        place = worker, each.request.model
+        assert self.leases.get(worker, now) - now >= self.settings.lease_s / 2, "handed to a silent worker"  # noqa: S101
+        assert self.room[place] > 0, "handed to a worker without open slots"  # noqa: S101
+        assert not each.quarantined, "handed out in quarantine"  # noqa: S101
+        self.preferring = set()
+        room = self.room[place]
+        self._start(worker, [claim], wall_ms)
+        self.room[place] = room - 1
+
     def _start(self, worker: str, claims: Sequence[Claim], wall_ms: float) -> None:
         for claim in claims:
             if claim.request.conversation:
@@ -407,6 +421,9 @@ class LedgerModel:
             if seq == len(each.tokens) + 1:
                 each.tokens.append(delta)
         if entry.end is not None:
+            place = each.holder, each.request.model
+            if self.hands_out and self.room[place]:
+                self.room[place] += 1  # the slot is open again, as another one is
             self.close(each, kind_of(entry.end), now, entry.end, by_epoch=entry.epoch)
         return AppendResult(AppendOutcome.OK)
 

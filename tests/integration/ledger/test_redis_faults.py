@@ -10,7 +10,7 @@ import structlog.testing
 import trio
 
 from llmactors import errors
-from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, SlotOffer, SubmitOutcome
+from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, News, SlotOffer, SubmitOutcome
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.log_copies import DIVERGED
 from llmactors.ledger.settings import TOKEN_BYTES
@@ -327,9 +327,9 @@ async def test_repeated_claim_call_claims_once(cluster: Cluster) -> None:
     for each in "ab":
         await gateway.submit(request(each))
     await worker.beat("w")
-    parts = ("claim", "w", "m", 1, "the same nonce")
-    once, twice = await worker._functions.call(*parts), await worker._functions.call(*parts)
-    assert [claim[0] for claim in once] == [claim[0] for claim in twice]
+    parts = ("claim", "w", "m", 1, "the same nonce", 0, 0)
+    (_, _, once), (_, _, twice) = await worker._functions.call(*parts), await worker._functions.call(*parts)
+    assert once[0] == twice[0]
     assert (await gateway.info("a")).attempt == 1
     assert (await gateway.statistics()).queued == 1
 
@@ -338,7 +338,7 @@ async def test_claim_with_a_lost_reply_is_released(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     await worker.beat("w")
-    await worker._functions.call("claim", "w", "m", 1, "a nonce that nobody remembers")
+    await worker._functions.call("claim", "w", "m", 1, "a nonce that nobody remembers", 0, 0)
     for _ in range(2):
         await worker.beat("w")
     assert (await take_one(worker, "w")).attempt == 1
@@ -537,7 +537,7 @@ async def test_waiting_worker_is_woken_at_once(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger(patient)
     await worker.beat("w")
     assert await worker.claim("w", "m", 2) == []
-    heard: list[bool] = []
+    heard: list[News] = []
 
     async def wait() -> None:
         heard.append(await worker.wait_work("w", "m"))
@@ -547,7 +547,7 @@ async def test_waiting_worker_is_woken_at_once(cluster: Cluster) -> None:
             nursery.start_soon(wait)
             await gateway.submit(request())
     assert len(await worker.claim("w", "m", 2)) == 1
-    assert heard == [True]
+    assert heard == [News.WORK]
 
 
 async def test_wait_without_news_says_so(cluster: Cluster) -> None:

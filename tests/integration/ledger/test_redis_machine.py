@@ -10,6 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.redislink.names import LedgerKey
+from llmactors.testing.ledger_suite.handing_out_machine import HandingOutMachine
 from llmactors.testing.ledger_suite.limit_machine import LimitMachine
 from llmactors.testing.ledger_suite.machine import LedgerMachine
 from llmactors.testing.redis_server import RedisServer
@@ -92,6 +93,12 @@ class RedisMachine(OnRedis, LedgerMachine):
             assert all(client.hkeys(name) == [b""] for name in client.scan_iter(live))
 
 
+class RedisHandingOutMachine(OnRedis, HandingOutMachine):
+    def make_ledger(self, settings: LedgerSettings) -> Ledger:
+        super().make_ledger(settings)
+        return self.redis  # the ledger in memory hands out nothing
+
+
 class RedisLimitMachine(OnRedis, LimitMachine):
     def teardown(self) -> None:
         super().teardown()
@@ -114,6 +121,11 @@ MACHINE = settings(
 def test_redis_memory_and_model_agree(any_server: RedisServer) -> None:
     RedisMachine.server = any_server
     run_state_machine_as_test(RedisMachine, settings=MACHINE)
+
+
+def test_redis_and_model_agree_on_what_is_handed_out(any_server: RedisServer) -> None:
+    RedisHandingOutMachine.server = any_server
+    run_state_machine_as_test(RedisHandingOutMachine, settings=MACHINE)
 
 
 def test_redis_memory_and_account_agree_on_limits(any_server: RedisServer) -> None:

@@ -44,9 +44,9 @@ class CountingLedger(MemoryLedger):
         self.beats += 1
         return await super().beat(worker)
 
-    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+    async def claim(self, worker: str, model: str, slots: int, *, hand_out: int = 0) -> list[Claim]:
         self.claims += 1
-        return await super().claim(worker, model, slots)
+        return await super().claim(worker, model, slots, hand_out=hand_out)
 
 
 class CountedMetrics(Metrics):

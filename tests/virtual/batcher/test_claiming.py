@@ -22,8 +22,8 @@ class FarLedger(CountingLedger):
     beat_s = TRIP_S
     claims_under_way = 0
 
-    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
-        claims = await super().claim(worker, model, slots)
+    async def claim(self, worker: str, model: str, slots: int, *, hand_out: int = 0) -> list[Claim]:
+        claims = await super().claim(worker, model, slots, hand_out=hand_out)
         if self.far and claims:
             self.claims_under_way += 1
             await trio.sleep(TRIP_S)

@@ -3,7 +3,8 @@
 import trio
 from trio.testing import MockClock
 
-from llmactors.batcher.claimer import Claimer, FreeSlots
+from llmactors.batcher.claimer import Claimer
+from llmactors.batcher.free_slots import FreeSlots
 from llmactors.ledger import BeatResult, Claim, MemoryLedger
 
 
@@ -37,6 +38,7 @@ async def test_late_answer_to_the_worker_before_changes_nothing(autojump_clock: 
         node="n",
         beat_every_s=1.0,
         free_slots=lambda: FreeSlots(0, 0, None),
+        room=lambda: 0,
         begin=_take,
         hand_back=_take,
         stop=lambda keys: None,
