@@ -182,7 +182,8 @@ class Ledger(Protocol):
         slot of a request that the worker has ended is open again, as long as another one is. No slot is open of a
         worker that handed a request back, lost its lease, or has or is to get a request in quarantine; no request in
         quarantine is handed out. A claim of no slots closes all. What was handed out and not begun counts as one of the
-        `slots` of the next claim. A ledger that a claim reaches without a trip need not hand out anything.
+        `slots` of the next claim. A ledger may hand out nothing: one that a claim reaches without a trip,
+        or one of several shards, each of which would fill the same slots.
 
         This is the one operation that is not idempotent. After a lost reply a worker does not know what it holds, so it
         has to `leave` and go on as a new incarnation.

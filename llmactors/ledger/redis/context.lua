@@ -35,8 +35,7 @@ local function begin(keys, args)
   end
   return {
     prefix = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, handed = {}, pushes = {},
-    pushes_to = {},
-    wrong = {}, checked = {},
+    pushes_to = {}, wrong = {}, checked = {},
   }
 end
 

@@ -31,6 +31,7 @@ from llmactors.ledger.values import (
     LedgerStatistics,
     LogSlice,
     ModelDemand,
+    News,
     Preemption,
     QueueDepth,
     QueuePlace,
@@ -144,8 +145,15 @@ class ShardedLedger:
     async def leave(self, worker: str) -> None:
         await self._workers.leave(worker)
 
-    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+    async def claim(self, worker: str, model: str, slots: int, *, hand_out: int = 0) -> list[Claim]:  # noqa: ARG002
+        # Nothing is handed out: a slot that is open on several shards could be filled by each of them.
         return await self._workers.claim(worker, model, slots)
+
+    def handed(self, worker: str, model: str) -> list[Claim]:  # noqa: ARG002
+        return []
+
+    def has_open_slots(self, worker: str, model: str) -> bool:  # noqa: ARG002
+        return False
 
     async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
         return await self._workers.preempt(worker, model, offered)
@@ -159,7 +167,7 @@ class ShardedLedger:
     async def release(self, request_id: str, epoch: int, how: ReleaseHow, cause: str = "") -> AppendResult:
         return await self._workers.release(request_id, epoch, how, cause)
 
-    async def wait_work(self, worker: str, model: str) -> bool:
+    async def wait_work(self, worker: str, model: str) -> News:
         return await self._workers.wait_work(worker, model)
 
     async def demand(self, models: Sequence[str]) -> list[ModelDemand]:

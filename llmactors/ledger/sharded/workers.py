@@ -21,6 +21,7 @@ from llmactors.ledger.values import (
     AppendResult,
     BeatResult,
     Claim,
+    News,
     Preemption,
     ReleaseHow,
     SlotOffer,
@@ -148,7 +149,7 @@ class ShardedWorkers:
             elif claims:
                 member.late.setdefault(model, []).extend((shard.number, each) for each in claims)
                 if (news := self._listening.get((member.worker, model))) is not None:
-                    news.tell(has_news=True)
+                    news.tell(News.WORK)
             answered.set()
 
         if self.nursery is None:
@@ -206,7 +207,7 @@ class ShardedWorkers:
         self._let_go(key)
         return await shard.tell(key, lambda: shard.ledger.release(request_id, epoch, how, cause))
 
-    async def wait_work(self, worker: str, model: str) -> bool:
+    async def wait_work(self, worker: str, model: str) -> News:
         member = self._members.get(worker)
         if member is None or self.nursery is None:
             return await self._shards[0].ledger.wait_work(worker, model)
@@ -220,14 +221,14 @@ class ShardedWorkers:
 
     async def _listen(self, member: Member, model: str, shard: Shard, news: "_News") -> None:
         while self._members.get(member.worker) is member:
-            has_news = await shard.ledger.wait_work(member.names[shard.number], model)
+            heard = await shard.ledger.wait_work(member.names[shard.number], model)
             member.note_news(model, shard.number)
-            news.tell(has_news=has_news)
+            news.tell(heard)
 
     def _drop(self, worker: str) -> None:
         self._members.pop(worker, None)
         for key in [key for key in self._listening if key[0] == worker]:
-            self._listening.pop(key).tell(has_news=True)
+            self._listening.pop(key).tell(News.STOP)
 
     def _let_go(self, key: Key) -> None:
         for member in self._members.values():
@@ -275,16 +276,16 @@ class _News:
 
     def __init__(self) -> None:
         self.heard = trio.Event()
-        self._has_news = False
+        self._news = News(0)
 
-    def tell(self, *, has_news: bool) -> None:
-        self._has_news |= has_news
+    def tell(self, news: News) -> None:
+        self._news |= news
         self.heard.set()
 
-    def take(self) -> bool:
-        has_news, self._has_news = self._has_news, False
+    def take(self) -> News:
+        news, self._news = self._news, News(0)
         self.heard = trio.Event()
-        return has_news
+        return news
 
 
 def _quarantined(found: tuple[int, Claim]) -> bool:
