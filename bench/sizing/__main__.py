@@ -30,7 +30,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tokens-per-s", type=float, default=20.0, help="of each stream")
     parser.add_argument("--tokens", type=float, default=500.0, help="of each request")
     parser.add_argument("--slots", type=int, default=Bounds().slots, help="streams that a worker runs at once")
-    parser.add_argument("--cell", type=int, default=8192, help="the streams of a cluster that is one of many")
     options = parser.parse_args(arguments)
     if options.measure:
         options.costs.write_bytes(msgspec.json.format(msgspec.json.encode(_measured())) + b"\n")
@@ -44,8 +43,11 @@ def main(arguments: list[str]) -> int:
         print("one cluster:", _text(plan(costs, load, bounds)))
     except ValueError as error:
         print("one cluster:", error)
-    count, each = cells(costs, load, bounds, options.cell)
-    print(f"{count} clusters, each: {_text(each)}")
+    try:
+        count, each = cells(costs, load, bounds)
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"{count} clusters, {count * each.cores:.0f} cores in all; each: {_text(each)}")
     return 0
 
 

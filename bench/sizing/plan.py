@@ -8,7 +8,7 @@ import attrs
 from bench.sizing.model import Cluster, Load, Part, StepCosts, cores
 
 _MOST_TIMES = 4096
-_GROWTH = 1.05
+_GROWTH = 1.1
 
 
 @attrs.frozen
@@ -83,10 +83,22 @@ def _counts(first: int) -> Iterator[int]:
         count = max(count + 1, round(count * _GROWTH))
 
 
-def cells(costs: StepCosts, load: Load, bounds: Bounds, streams: int) -> tuple[int, Plan]:
-    """How many clusters of at most so many streams are enough, each for itself, and the plan of one."""
-    count = math.ceil(load.streams / streams)
-    return count, plan(costs, attrs.evolve(load, streams=math.ceil(load.streams / count)), bounds)
+def cells(costs: StepCosts, load: Load, bounds: Bounds) -> tuple[int, Plan]:
+    """How many clusters, each for itself, serve the load with the fewest cores, and the plan of one.
+
+    Raises `ValueError` where no number is enough.
+    """
+    found = []
+    for count in _counts(1):
+        if count > load.streams:
+            break
+        try:
+            found.append((count, plan(costs, attrs.evolve(load, streams=math.ceil(load.streams / count)), bounds)))
+        except ValueError:
+            continue
+    if not found:
+        raise ValueError(f"no number of clusters is enough for {load.streams} streams")
+    return min(found, key=lambda each: each[0] * each[1].cores)
 
 
 def _described(cluster: Cluster, load: Load, busy: dict[Part, float], bounds: Bounds) -> Plan:

@@ -285,4 +285,11 @@ def plan_of(seed: int, *, themes: tuple[str, ...] = (), kinds: tuple[str, ...] =
     names = themes or THEMES
     name = rng.choices(names, [_THEMES[each][0] for each in names])[0]
     world, own, faults, within_s = _THEMES[name][1](rng)
-    return Plan(name, schedule_of(rng, kinds or own, faults=faults, within_s=within_s), world)
+    schedule = schedule_of(rng, kinds or own, faults=faults, within_s=within_s)
+    return Plan(name, _with_a_worker_left(schedule) if name == "keeper" else schedule, world)
+
+
+def _with_a_worker_left(schedule: tuple[Fault, ...]) -> tuple[Fault, ...]:
+    """The schedule with one drain of a worker: a gateway that begins while there is no worker refuses new requests."""
+    drains = [fault for fault in schedule if fault.kind == "drain a worker"]
+    return tuple(fault for fault in schedule if fault not in drains[1:])

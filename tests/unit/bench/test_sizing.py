@@ -49,10 +49,12 @@ def test_no_process_of_a_plan_is_too_busy() -> None:
     assert made.cores == pytest.approx(us_per_token(COSTS, made.cluster, LOAD) * 8_000 * 20 / 1e6)
 
 
-def test_clusters_of_their_own_share_the_streams() -> None:
-    count, each = cells(COSTS, attrs.evolve(LOAD, streams=1_000_000), Bounds(), 2_000)
-    assert count == 500
-    assert each.load.streams == 2_000
+def test_number_of_clusters_needs_the_fewest_cores() -> None:
+    count, each = cells(COSTS, attrs.evolve(LOAD, streams=100_000), Bounds())
+    assert count * each.load.streams >= 100_000
+    for other in (count // 2, count * 2):
+        plan_of_other = plan(COSTS, attrs.evolve(LOAD, streams=-(-100_000 // other)), Bounds())
+        assert count * each.cores <= other * plan_of_other.cores
 
 
 def test_a_load_for_which_no_number_is_enough_is_refused() -> None:
