@@ -10,6 +10,8 @@ file_limit        the limit on the open files of the process
 throttle          bounds how much of a burst of requests is worked on at once
 connection        the bytes of one connection: reads, writes, deadlines, the end
 held_connection   a connection that outlives this process: a keeper holds it, and a later process goes on
+held_journal      the journal of such a connection: what its client has sent
+taken_connection  such a connection as the later process has it
 continuation      how such a connection goes on, from what the process before left of it; pure
 held_request      a request on such a connection
 held_websocket    what a WebSocket on such a connection leaves to a later process

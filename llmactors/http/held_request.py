@@ -48,7 +48,7 @@ class HeldOutput(Protocol):
 
 @attrs.define(eq=False)
 class HeldRequest:
-    """What an exchange knows of the held connection that it is on. `held_connection` says what it is for."""
+    """What an exchange knows of the held connection that it is on. `taken_connection` says what it is for."""
 
     _connection: HeldOutput
     origin: str

@@ -15,6 +15,7 @@ from llmactors.http.held_connection import HeldServerConnection
 from llmactors.http.inbox import Application
 from llmactors.http.keeper_link import GivenConnection, KeeperLink
 from llmactors.http.server import ListeningSocket, Server, ServerSettings, url_of
+from llmactors.http.taken_connection import TakenServerConnection
 from llmactors.keeper.protocol import StopAccepting
 
 
@@ -70,9 +71,8 @@ class HeldServer(Server):
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _begin_given(self, nursery: trio.Nursery, given: GivenConnection) -> None:
-        connection = HeldServerConnection(
-            self._app, self._protocol, given, self._settings.connection, self._throttle, self._link
-        )
+        kind = TakenServerConnection if given.told.taken_over else HeldServerConnection
+        connection = kind(self._app, self._protocol, given, self._settings.connection, self._throttle, self._link)
         self._begin(connection, given.socket, nursery, is_known=given.told.taken_over)
 
 

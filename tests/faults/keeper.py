@@ -29,8 +29,8 @@ FAULTS = (
         (
             Edit(
                 "http/held_connection.py",
-                "                    await self._journal(data)\n                    self._throw_away(len(data))\n",
-                "                    self._throw_away(len(data))\n                    await self._journal(data)\n",
+                "                    await self._keep(data)\n                    self._throw_away(len(data))\n",
+                "                    self._throw_away(len(data))\n                    await self._keep(data)\n",
             ),
         ),
         cases="native",
@@ -47,7 +47,7 @@ FAULTS = (
     ),
     Fault(
         "A request that two gateways read",
-        (Edit("http/held_connection.py", 'origin = f"{self._link.token}:', 'origin = f"{id(self)}:'),),
+        (Edit("http/held_connection.py", 'self._origin = f"{link.token}:', 'self._origin = f"{id(self)}:'),),
         cases="native",
     ),
     Fault(
@@ -65,7 +65,7 @@ FAULTS = (
         "The end of a client that left",
         (
             Edit(
-                "http/held_connection.py",
+                "http/taken_connection.py",
                 "            await self._protocol.received(journal)\n",
                 "            del journal\n",
             ),
@@ -125,7 +125,7 @@ FAULTS = (
     ),
     Fault(
         "A client that never sends its whole head",
-        (Edit("http/held_connection.py", "self._reading.deadline -= self._age_s", "pass"),),
+        (Edit("http/taken_connection.py", "self._reading.deadline -= self._age_s", "pass"),),
     ),
     Fault(
         "Begun answers are cut where Redis is away",
@@ -190,7 +190,7 @@ FAULTS = (
     ),
     Fault(
         "A large frame of a WebSocket is forgotten",
-        (Edit("http/held_connection.py", "if flags & SOCKET and not flags & LARGE and (", "if flags & SOCKET and ("),),
+        (Edit("http/held_connection.py", "if flags & SOCKET and not flags & LARGE:", "if flags & SOCKET:"),),
     ),
     Fault(
         "A cancel that two gateways read",
@@ -200,7 +200,7 @@ FAULTS = (
         "A message right before the close of a WebSocket",
         (
             Edit(
-                "http/held_connection.py",
+                "http/taken_connection.py",
                 "if self._left_websocket is not None and self._ahead:",
                 "if self._left_websocket is not None and False:",
             ),

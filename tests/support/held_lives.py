@@ -19,6 +19,7 @@ from llmactors.gateway.admission import Admitter
 from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.held_connection import HeldServerConnection
+from llmactors.http.held_journal import HeldJournal
 from llmactors.http.held_server import HeldServer, HeldSocket
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.server import ServerSettings
@@ -148,7 +149,7 @@ class Lives:
         for owner, name, mortal in (
             (HeldServerConnection, "__init__", self._mortal_connection),
             (HeldServerConnection, "_record", self._mortal("record")),
-            (HeldServerConnection, "_journal_in_slot", self._mortal("journal")),
+            (HeldJournal, "_store", self._mortal("journal")),
             (HeldServerConnection, "give_up", self._noted_cut),
             (Admitter, "__init__", self._mortal_admitter),
             (Admitter, "admit_all", self._mortal_admission),

@@ -17,7 +17,6 @@ LONG_FILES = {
     "llmactors/config/settings.py": "the declaration of every setting",
     "llmactors/gateway/routes.py": "one table of all routes, and everything that follows from a route",
     "llmactors/gateway/native/websocket.py": "one WebSocket: its messages, its streams and its end",
-    "llmactors/http/held_connection.py": "every state that a connection can be in when its gateway dies",
     "llmactors/gateway/openai/schema.py": "every field of the bodies of chats and completions",
     "llmactors/testing/ledger_suite/machine.py": "one class, which has a rule for each operation of the ledger",
     "llmactors/testing/ledger_suite/model.py": "one class, which has a method for each operation of the ledger",

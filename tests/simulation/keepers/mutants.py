@@ -40,8 +40,8 @@ KEEPER_MUTANTS = [
     _mutant(
         "bytes are journalled behind being taken",
         _CONNECTION,
-        "                    await self._journal(data)\n                    self._throw_away(len(data))\n",
-        "                    self._throw_away(len(data))\n                    await self._journal(data)\n",
+        "                    await self._keep(data)\n                    self._throw_away(len(data))\n",
+        "                    self._throw_away(len(data))\n                    await self._keep(data)\n",
     ),
     _mutant(
         "the older record wins",
@@ -58,14 +58,14 @@ KEEPER_MUTANTS = [
     _mutant(
         "the place of a call differs in each gateway",
         _CONNECTION,
-        '{self._cid}:{self._request_at}"',
-        '{self._cid}:{self._request_at}:{id(self._link)}"',
+        'f"{link.token}:{told.cid}"',
+        'f"{link.token}:{told.cid}:{id(link)}"',
     ),
     _mutant(
         "a request is forgotten before its answer is written",
         _CONNECTION,
-        "            self._trim_to(min(next_in, self._journaled), begin)\n",
-        "            self._trim_to(min(next_in, self._journaled), begin)\n        if flags & COMPLETE:\n"
-        "            self._trim_to(next_in, self._out)\n            self._tell_trim()\n",
+        "            self._forget_frames(next_in, begin)\n",
+        "            self._forget_frames(next_in, begin)\n        if flags & COMPLETE:\n"
+        "            self._journal.trim_to(next_in, self._out)\n            self._journal.trim()\n",
     ),
 ]

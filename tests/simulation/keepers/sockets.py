@@ -15,6 +15,7 @@ import trio
 import llmactors.gateway.admission
 import llmactors.http.client_socket
 import llmactors.http.held_connection
+import llmactors.http.held_journal
 import llmactors.http.server
 from llmactors.http.arrivals import Arrivals
 from llmactors.http.keeper_link import KeeperLink
@@ -228,7 +229,7 @@ class Kernel:
             (llmactors.http.server, "closer_of", closer_of),
             (llmactors.http.client_socket, "_connect", self.connect),
             (llmactors.http.held_connection, "store_record", _mortal("record", store_record, self.fate)),
-            (llmactors.http.held_connection, "store_journal", _mortal("journal", store_journal, self.fate)),
+            (llmactors.http.held_journal, "store_journal", _mortal("journal", store_journal, self.fate)),
             (llmactors.gateway.admission, "request_id_of", noted),
         ):
             setattr(module, name, replacement)
