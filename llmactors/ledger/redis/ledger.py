@@ -86,10 +86,10 @@ _OUTCOMES = (
 )
 """The outcomes by the codes of the functions."""
 _OVERLAP = 5
-_WRONG_TYPE = 6
-_WRONG_TYPE_S = 2.0
-"""How long an append is repeated whose log has another type. Then its request ends."""
 """One more code: the entry starts inside the log, whose length is the detail."""
+_WRONG_TYPE = 6
+_WRONG_TYPE_S = 3.0
+"""How long an append is repeated whose log has another type. Then its request ends."""
 _OK = AppendResult(AppendOutcome.OK)
 _CLAIM_OVER = (AppendOutcome.FENCED, AppendOutcome.STOP, AppendOutcome.GONE)
 """Outcomes after which the worker holds the request no longer."""

@@ -14,6 +14,7 @@ repeated or wrong; with `--no-keeper`, if none was.
 import argparse
 import functools
 import math
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="chooses the moments [1]")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no more kills after so many minutes")
     given = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what this started must end with it
     choices = Choices(
         kills=given.kills,
         upgrades=0 if given.no_keeper else given.upgrades,

@@ -12,6 +12,7 @@ part is a token lost in the middle, repeated or wrong, and no request is convict
 
 import argparse
 import functools
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="the seed of the faults and the load [1]")
     parser.add_argument("--only", choices=list(_SHARES), help="one part alone, with all faults")
     given = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what this started must end with it
     binaries = server_binaries()
     is_right = True
     for server in sorted(binaries) if given.server == "both" else [given.server]:

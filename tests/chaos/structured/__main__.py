@@ -13,6 +13,7 @@ every 5th token.
 
 import argparse
 import functools
+import signal
 import sys
 import time
 from collections import Counter
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="chooses which gateways are killed [1]")
     parser.add_argument("--list", action="store_true", help="show each case with the tokens behind which it was cut")
     given = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what this started must end with it
     cases = [case for case in all_cases() if not given.names or any(name in case.name for name in given.names)]
     begun = time.monotonic()
     outcome = trio.run(functools.partial(run, cases, every=given.every, seed=given.seed))

@@ -12,6 +12,7 @@ program exits with 1 if any number differs from another.
 
 import argparse
 import functools
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--chaos-minutes", type=float, default=0.0, help="for how long at least [0]")
     parser.add_argument("--seed", type=int, default=1, help="the seed of the faults and the load [1]")
     given = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what this started must end with it
     begun = time.monotonic()
     outcome = trio.run(functools.partial(run_kills, given.kills, given.chaos_minutes, given.seed))
     _print(outcome, time.monotonic() - begun)

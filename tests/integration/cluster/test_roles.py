@@ -67,7 +67,7 @@ class Stream(threading.Thread):
         self.join(40)
         assert not self.is_alive()
         *tokens, done = self.events
-        assert [event["seq"] for event in self.events] == list(range(1, self.max_tokens + 2))
+        assert [event["seq"] for event in self.events] == list(range(1, self.max_tokens + 2)), self.events[-3:]
         assert done.get("finish_reason") == "length", done
         request = GenerateRequest(id="", model="mock", prompt=self.prompt, max_tokens=self.max_tokens)
         assert "".join(event["text"] for event in tokens) == mock_text(request)
