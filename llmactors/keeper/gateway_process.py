@@ -4,6 +4,7 @@ import array
 import contextlib
 import os
 import select
+import signal
 import socket
 import time
 from collections import deque
@@ -29,6 +30,7 @@ class GatewayProcess:
         self.warm = self.answered = False
         """Whether it waits for `Go`, and whether it has answered the last `AllGiven`."""
         self.dismissed = False
+        self._condemned = False
         self.silence, self.frozen_at = Silence(self.started_at), 0.0
         self.wakes, self.hear_at = select.EPOLLIN, 0.0
         """The events of the channel that wake the keeper, and when it next looks for messages."""
@@ -48,6 +50,15 @@ class GatewayProcess:
         variables = {**os.environ, **environ, **{name: str(fd) for name, fd in inherited.items()}}
         # It has a group of its own, so that Ctrl-C reaches the keeper alone.
         return os.posix_spawn(command[0], [*command], variables, setpgroup=0)
+
+    def fails(self, code: int) -> bool:
+        """Whether it has ended with this code by a fault of its own: SIGKILL, where the keeper sent none, is none."""
+        return code != -signal.SIGKILL or self._condemned
+
+    def condemn(self) -> None:
+        """Ends it for a fault of its own."""
+        self._condemned = True
+        self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
         """Sends a signal. The process is not reaped before its end is noted, so the number is its own."""

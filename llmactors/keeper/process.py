@@ -108,7 +108,7 @@ class Keeper:
             process = GatewayProcess(self._command, {TOKEN_VARIABLE: self._token}, descriptors)
         except OSError as error:
             self._log("error", f"cannot start a gateway: {error.strerror}")
-            self._back_off()
+            self._back_off(fails=True)
             return None
         self._watch(process.channel.fileno(), lambda: self._hear(process))
         return process
@@ -127,7 +127,7 @@ class Keeper:
             due.append(process.silence.look_at)
         if why:
             self._log("error", f"the gateway {process.pid} {why}, and is ended")
-            process.signal(signal.SIGKILL)
+            process.condemn()
 
     def _replace_active(self) -> None:
         """Lets a warm gateway take over where none is active, and ends the active one where a newer one is warm."""
@@ -200,7 +200,7 @@ class Keeper:
             self._code = code if code >= 0 else 128 - code
         elif not process.dismissed:
             self._log("warning", f"{how} before it served")
-            self._back_off()
+            self._back_off(fails=process.fails(code))
         self._show()
 
     def _lose_active(self, process: GatewayProcess, code: int, how: str) -> None:
@@ -211,13 +211,11 @@ class Keeper:
             return
         replaced = bool(self._newer and self._newer.warm)
         self._takeovers += 1
-        cut = self._table.unprotected
-        now = time.monotonic()
+        cut, found, now = self._table.unprotected, None, time.monotonic()
         if not replaced and not (served and now >= self._stable_at):
-            frozen, ended_at = process.frozen_at > 0, process.frozen_at or now
-            crashed, answered = frozen or code != -signal.SIGKILL, process.answered
-            held = self._table.connections
-            found = self._order.ended_early(held, ended_at, crashed=crashed, answered=answered, frozen=frozen)
+            frozen, ended_at, held = process.frozen_at > 0, process.frozen_at or now, self._table.connections
+            crashed = frozen or code != -signal.SIGKILL
+            found = self._order.ended_early(held, ended_at, crashed=crashed, answered=process.answered, frozen=frozen)
             cut |= set() if found is None else {found}
         self._table.close_all(cut)
         told = f"{how}; the next gateway takes {len(self._table.connections)} connections over, and {len(cut)} are cut"
@@ -225,12 +223,13 @@ class Keeper:
         if served:
             self._streak, self._start_at = 0, 0.0
         else:
-            self._back_off()
+            self._streak *= found is None  # without the connection that is cut, the next one may serve
+            self._back_off(fails=process.fails(code))
 
-    def _back_off(self) -> None:
-        """Delays the next start, as the actor runtime delays restarts."""
+    def _back_off(self, *, fails: bool) -> None:
+        """Delays the next start, as the actor runtime delays restarts. Kills from outside are no failures."""
         self._start_at = time.monotonic() + min(5.0 if self._active is None else 60.0, 0.05 * 2**self._streak)
-        self._streak += 1
+        self._streak += fails
         if self._active is None and self._streak >= GIVE_UP_AFTER:
             self._log("critical", f"{self._streak} gateways ended in a row before they served, and the keeper gives up")
             self._code = 1
@@ -252,7 +251,7 @@ class Keeper:
                     os.close(fd)
         except BadMessage as error:
             self._log("error", f"the gateway {process.pid} is ended: {error}")
-            process.signal(signal.SIGKILL)
+            process.condemn()
 
     def _note(self, process: GatewayProcess, message: Message, fd: int) -> bool:
         """Does what a message says, and returns whether its descriptor is held."""
@@ -260,14 +259,16 @@ class Keeper:
             case Warm(version):
                 if version != VERSION:
                     self._log("error", f"the gateway {process.pid} needs a newer keeper: restart it once")
-                    process.signal(signal.SIGKILL)
+                    process.condemn()
                 process.warm = version == VERSION
                 self._streak = 0 if self._serves else self._streak
                 self._show()
             case Beat():
                 process.silence.heard()
             case Active():
-                process.answered, self._next_part_at = True, time.monotonic() + self._order.settle_s
+                now = time.monotonic()
+                self._order.taken_up(now)
+                process.answered, self._next_part_at = True, now + self._order.settle_s
             case StopAccepting():
                 self._ending, self._accepts = self._ending or signal.SIGTERM, False
                 with contextlib.suppress(OSError):  # two gateways may drain, one after the other

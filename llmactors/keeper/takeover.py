@@ -7,7 +7,14 @@ STABLE_S = 1.0
 """A gateway that serves for less has ended early."""
 SETTLE_S = 0.25
 """A gateway that crashes is suspected to have done so because of the connections that it got within this time."""
-MOST_KILLS = 5
+MOST_SETTLE_S = 2.0
+"""The longest wait before a connection that gateways had alone when they were killed."""
+MOST_CRASHES = 3
+"""So many gateways crash in a row behind the same suspect before that is cut."""
+MOST_KILLS = 6
+"""So many gateways are killed while they take up the same connection, and at no other moment, before that is cut."""
+MOST_KILLED_AT = 4
+"""Of so many connections the keeper notes that gateways were killed while they took the connection up."""
 
 
 class TakeoverOrder:
@@ -15,26 +22,37 @@ class TakeoverOrder:
 
     The next gateway gets each connection that the gateway had by itself, and the next one only when it has taken up the
     one before. If it crashes, its last connections are suspects. The suspects are given last and slowly, to a gateway
-    that has stood the others for a while. A suspect by which that gateway ends too is cut. All others are served.
+    that has stood the others for a while. A suspect by which gateways end too is cut. All others are served.
 
-    So gateways that crash for other reasons cut no connection: they crash before they get a suspect.
+    No connection is cut for what others do. Gateways that crash for other reasons crash before they get a suspect, and
+    hardly so soon behind the same suspect several times in a row: the wait before the suspect gets longer.
+
+    SIGKILL may come from outside at any moment, so it counts only for the one connection that the gateway was taking
+    up. A kill at any other moment shows that kills come from outside, and none of those before it counts any more. A
+    connection that is taken up is innocent of the kills before. The wait before such a connection is five times as long
+    as it takes to take one up, also on a slow machine. So of the kills from outside that come behind the connections
+    before it, however fast, at most one in fifteen meets the connection.
     """
 
     def __init__(self) -> None:
         self._doubted: set[int] = set()
         """The connections of a gateway that ended early."""
         self._suspects: dict[int, int] = {}
-        """Those by which a gateway may have ended, and how often one was killed that had it alone; 0 after a crash."""
+        """Those by which a gateway may have crashed, and how many in a row crashed that had the suspect alone."""
+        self._kills: dict[int, int] = {}
+        """The connections that gateways were taking up when they were killed, and how many gateways those were."""
         self._parts: deque[list[int]] = deque()
         self._alone: list[tuple[float, int]] = []
         """The connections that were given alone, and when."""
+        self._longest_s = 0.0
+        """The longest time in which a connection given alone was taken up."""
 
     def __repr__(self) -> str:
-        return f"<TakeoverOrder doubted={len(self._doubted)} suspects={self._suspects}>"
+        return f"<TakeoverOrder doubted={len(self._doubted)} suspects={self._suspects} kills={self._kills}>"
 
     def begin(self, cids: Collection[int]) -> None:
         """A gateway begins to take over these connections."""
-        known = sorted(cids, key=lambda cid: (cid in self._doubted) + (cid in self._suspects))
+        known = sorted(cids, key=lambda cid: (cid in self._suspects, cid in self._kills, cid in self._doubted))
         self._parts = deque([[cid for cid in known if cid not in self._doubted]])
         self._parts.extend([cid] for cid in known if cid in self._doubted)
         self._alone = []
@@ -46,51 +64,67 @@ class TakeoverOrder:
             self._alone.append((now, part[0]))
         return part
 
+    def taken_up(self, now: float) -> None:
+        """The gateway has taken up the connections that were given last."""
+        if self._alone:
+            at, cid = self._alone[-1]
+            self._longest_s = max(self._longest_s, now - at)
+            self._kills.pop(cid, None)
+
     @property
     def must_be_heard(self) -> bool:
         """Whether the gateway must be heard again before the next part: the last one may have frozen it."""
-        return any(self._suspects.get(cid) == 0 for _, cid in self._alone[-1:])
+        return any(cid in self._suspects for _, cid in self._alone[-1:])
 
     @property
     def settle_s(self) -> float:
         """The wait before the next part: a suspect gets time to show what it does, and so do those before it."""
-        following = self._parts[0] if self._parts else []
-        last = [cid for _, cid in self._alone[-1:]]
-        if not any(cid in self._suspects for cid in (*following, *last)):
-            return 0.0
-        is_first = not any(cid in self._suspects for cid in last)
-        return STABLE_S if is_first and any(self._suspects.get(cid) == 0 for cid in following) else SETTLE_S
+        following = self._parts[0][:1] if self._parts else []
+        if self.must_be_heard:
+            return SETTLE_S
+        if (crashes := [self._suspects[cid] for cid in following if cid in self._suspects]) != []:
+            return STABLE_S * (1 + crashes[0])
+        was_killed = any(cid in self._kills for cid in following)
+        return min(MOST_SETTLE_S, max(SETTLE_S, 5 * self._longest_s)) if was_killed else 0.0
 
     def ended_early(
         self, cids: Collection[int], now: float, *, crashed: bool, answered: bool, frozen: bool = False
     ) -> int | None:
         """Notes the end of a gateway that had these connections, and returns the one that must be cut, if any.
 
-        SIGKILL may come from outside at any moment: the last connection, not yet taken up, is cut the fifth time. The
-        end of a gateway that was `frozen` is the moment at which it was last heard.
+        `answered` says whether the gateway had taken up all that it was given. The end of a gateway that was `frozen`
+        is the moment at which it was last heard.
         """
+        if not self._alone:
+            self._doubted = set(cids)
+        if crashed:
+            return self._crashed(now, frozen=frozen)
+        if answered or not self._alone:
+            self._kills = {}
+            return None
+        _, last = self._alone[-1]
+        kills = self._kills.pop(last, 0) + 1
+        self._kills = dict([*self._kills.items(), (last, kills)][-MOST_KILLED_AT:])
+        self._doubt_alone([last, *self._suspects])
+        return last if kills >= MOST_KILLS else None
+
+    def _crashed(self, now: float, *, frozen: bool) -> int | None:
         recent = [cid for at, cid in self._alone if now - at <= SETTLE_S]
         if frozen and self._alone and self._alone[-1][1] in self._suspects:
             recent = [self._alone[-1][1]]  # the gateway was heard behind the suspect before
-        if not self._alone:
-            self._doubted = set(cids)
-        elif crashed and recent:
-            is_sure = len(recent) == 1 and recent[0] in self._suspects
-            self._suspect(recent)
-            return recent[0] if is_sure else None
-        elif not crashed and not answered:
-            last = self._alone[-1][1]
-            kills = self._suspects.get(last, 0) + 1
-            self._suspect([last])
-            self._suspects[last] = kills
-            return last if kills >= MOST_KILLS else None
-        return None
+        self._kills = {}
+        if not recent:
+            self._suspects = dict.fromkeys(self._suspects, 0)
+            return None
+        crashes = self._suspects.get(recent[0], -1) + 1 if len(recent) == 1 else 0
+        self._doubt_alone(recent)
+        self._suspects = dict.fromkeys(recent, crashes)
+        return recent[0] if crashes >= MOST_CRASHES or (frozen and crashes) else None
 
     def settled(self) -> None:
         """The gateway has served for a while, and no connection is doubted."""
-        self._doubted, self._suspects = set(), {}
+        self._doubted, self._suspects, self._kills, self._longest_s = set(), {}, {}, 0.0
 
-    def _suspect(self, cids: Collection[int]) -> None:
+    def _doubt_alone(self, cids: Collection[int]) -> None:
         """Doubts these connections alone, of those that were given alone."""
         self._doubted -= {cid for _, cid in self._alone if cid not in cids}
-        self._suspects = dict.fromkeys(cids, 0)

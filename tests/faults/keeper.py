@@ -97,15 +97,19 @@ FAULTS = (
     ),
     Fault(
         "A connection is cut because its gateways were killed",
-        (Edit("keeper/takeover.py", "elif not crashed and not answered:", "elif not crashed:"),),
+        (Edit("keeper/takeover.py", "if answered or not self._alone:", "if not self._alone:"),),
+    ),
+    Fault(
+        "A connection is cut because kills met it now and then",
+        (Edit("keeper/takeover.py", "            self._kills.pop(cid, None)\n", ""),),
     ),
     Fault(
         "A connection is cut for the crash",
         (
             Edit(
                 "keeper/takeover.py",
-                "return recent[0] if is_sure else None",
-                "return recent[-1]",
+                "return recent[0] if crashes >= MOST_CRASHES",
+                "return recent[-1] if crashes >= 0",
             ),
         ),
     ),
@@ -114,8 +118,8 @@ FAULTS = (
         (
             Edit(
                 "keeper/takeover.py",
-                "is_sure = len(recent) == 1 and recent[0] in self._suspects",
-                "is_sure = len(recent) == 1",
+                "crashes >= MOST_CRASHES or",
+                "crashes >= 0 or",
             ),
         ),
     ),

@@ -7,6 +7,7 @@ positions and no log. `python small_gateway.py MODE_FILE`: the file holds what t
     large N       N bytes in one large record
     sum N         N bytes follow; the answer is their SHA-256
     poison        no answer; a gateway that takes the connection over crashes at once
+    slay          no answer; a gateway that takes the connection over is killed by SIGKILL
     venom         no answer; a gateway that takes the connection over crashes after 50 ms
     spin          no answer; the gateway does nothing else from here on, nor does one that takes the connection over
     leave         the answer `left`, with no journal from here on
@@ -209,7 +210,7 @@ class Connection:
                     return
                 self.request_bytes += int(size)
                 self.answer = hashlib.sha256(rest[: int(size)]).hexdigest().encode() + b"\n"
-            case ["poison" | "venom" | "spin" as harm]:
+            case ["poison" | "slay" | "venom" | "spin" as harm]:
                 self._harm(harm)
             case ["leave"]:
                 self.answer, self.protected = b"left\n", False
@@ -220,6 +221,8 @@ class Connection:
             pass
         if self.taken_over and how == "poison":
             os._exit(70)
+        if self.taken_over and how == "slay":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.taken_over:
             signal.signal(signal.SIGALRM, lambda *_: os._exit(70))
             signal.setitimer(signal.ITIMER_REAL, 0.05)

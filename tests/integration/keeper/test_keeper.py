@@ -124,7 +124,7 @@ def test_unprotected_connection_alone_is_cut(kept: KeeperRun) -> None:
 
 
 @pytest.mark.keeper
-@pytest.mark.parametrize("poison", [b"poison\n", b"venom\n"])
+@pytest.mark.parametrize("poison", [b"poison\n", b"slay\n", b"venom\n"])
 def test_poison_connection_ends_no_other(kept: KeeperRun, poison: bytes) -> None:
     with kept.client(b"say 20 20\n") as first, kept.client(poison) as poisoned, kept.client(b"say 20 20\n") as last:
         kept.wait_for_standby()
