@@ -97,7 +97,7 @@ FAULTS = (
     ),
     Fault(
         "A connection is cut because its gateways were killed",
-        (Edit("keeper/takeover.py", "if answered or not self._alone:", "if not self._alone:"),),
+        (Edit("keeper/takeover.py", "if was_killed else 0.0", "if False else 0.0"),),
     ),
     Fault(
         "A connection is cut because kills met it now and then",
