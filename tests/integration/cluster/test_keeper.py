@@ -1,7 +1,9 @@
 """`up` and `gateway` under a keeper: `kill -9` and upgrades of the gateway under ordinary clients."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +17,14 @@ import pytest
 import trio
 import trio_websocket
 
+import llmactors
 from llmactors.cli.keeping import running_keepers
 from llmactors.cluster.local_cluster import free_port
 from llmactors.keeper.status import status_of
 from llmactors.testing.node import NodeProcess
 from llmactors.testing.redis_server import RedisServer
 from tests.support.kept_gateway import TOKENS, WITH_KEEPER, gateway_below_keeper, keeper_at, text_of, wait_takeover
+from tests.support.waiting import soon
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -139,6 +143,37 @@ def test_upgrade_with_a_wrong_setting_changes_nothing(tmp_path: Path) -> None:
             assert (done.returncode, after[:2]) == (1, before.status[:2])
             assert "not upgraded: the gateway" in done.stdout
             assert httpx.get(f"{url}/metrics").status_code == 200
+
+
+@pytest.mark.keeper
+def test_version_that_writes_otherwise_goes_on(tmp_path: Path) -> None:
+    """Each token comes once, in the form of the old version or of the new one."""
+    copy = tmp_path / "llmactors"
+    shutil.copytree(Path(llmactors.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    url = f"http://127.0.0.1:{free_port()}"
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        of_worker = ("--model", "mock:step_ms=25", "--metrics-bind", "127.0.0.1:0", "--redis", redis.url)
+        stack.enter_context(NodeProcess("worker", *of_worker))
+        flags = ("--bind", url.removeprefix("http://"), "--redis", redis.url)
+        gateway = NodeProcess("gateway", *flags, environ=WITH_KEEPER, prefix=("env", "-C", str(tmp_path)))
+        stack.enter_context(gateway).wait_ready()
+        soon(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        keeper_at(url)
+        client = stack.enter_context(httpx.Client(timeout=60.0))
+        body = {"prompt": "new", "stream": True, "max_tokens": 4000}
+        answer = stack.enter_context(client.stream("POST", f"{url}/v1/generate", json=body))
+        lines = answer.iter_lines()
+        output = [next(lines) for _ in range(12)]
+        events = copy / "gateway" / "native" / "events.py"
+        events.write_text(events.read_text().replace(',"text":%b}', ', "text": %b, "new": true}'))
+        subprocess.run([sys.executable, "-m", "llmactors", "upgrade", url], check=True, timeout=60)
+        while '"new"' not in output[-1] and output[-1] != "event: done":
+            output.append(next(lines))
+    tokens = [json.loads(line.removeprefix("data: ")) for line in output if line.startswith("data: ")]
+    assert [event["seq"] for event in tokens] == list(range(1, len(tokens) + 1))
+    assert "".join(event["text"] for event in tokens) == text_of("new", len(tokens))
+    assert ["new" in event for event in tokens] == [False] * (len(tokens) - 1) + [True]
 
 
 @pytest.mark.keeper
