@@ -12,7 +12,7 @@ from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.values import SubmitOutcome
 from llmactors.messages import GenerateRequest
 
-_UNTIL = operator.itemgetter(0)
+_ENDED = operator.itemgetter(0)
 
 
 @attrs.frozen
@@ -22,18 +22,18 @@ class _Tombstone:
 
 
 class Archive:
-    """Ended requests in the order in which their time is over, and tombstones in the order of eviction; both are
-    bounded.
+    """Ended requests and tombstones, in the order of their ends. Both are bounded.
 
-    Beyond a bound, the tenant that has the most loses its oldest, so that no tenant evicts what the
-    others have.
+    Beyond a bound, the tenant that has the most loses its oldest, so that no tenant evicts what the others have. The
+    oldest is the one that ended first, however long it should be kept: a client still reads an answer that has just
+    ended.
     """
 
     def __init__(self, settings: LedgerSettings) -> None:
         self._settings = settings
         self._kept: dict[float, TenantOrder[tuple[float, Record]]] = {}
         """By the time that the logs are kept, of which there are few different ones: the logs in the order of their
-        ends, each with the moment at which its time is over."""
+        ends, each with the moment of its end."""
         self._logs = Shares()
         self._tokens = Shares()
         self._tombstones: TenantOrder[_Tombstone] = TenantOrder()
@@ -63,8 +63,7 @@ class Archive:
     def keep(self, record: Record, now: float) -> None:
         """Adds a request that has just ended."""
         tenant = record.request.tenant
-        kept_s = self._kept_s(record)
-        self._kept.setdefault(kept_s, TenantOrder()).add(record.request.id, tenant, (now + kept_s, record))
+        self._kept.setdefault(self._kept_s(record), TenantOrder()).add(record.request.id, tenant, (now, record))
         self._logs.add(tenant, 1)
         self._tokens.add(tenant, record.retained_tokens)
 
@@ -92,20 +91,20 @@ class Archive:
 
     def _overdue(self, now: float) -> Record | None:
         """A record whose time is over."""
-        for kept in self._kept.values():
-            until, record = kept.oldest()
-            if until <= now:
+        for kept_s, kept in self._kept.items():
+            ended, record = kept.oldest()
+            if ended + kept_s <= now:
                 return record
         return None
 
     def _surplus(self) -> Record | None:
-        """Of the tenant that has too much, the record whose time is over first; None where nothing is too much."""
+        """Of the tenant that has too much, the record that ended first; None where nothing is too much."""
         crowded = self._crowded()
         if crowded is None:
             return None
         tenant = crowded.largest()
         found = [first for kept in self._kept.values() if (first := kept.oldest_of(tenant)) is not None]
-        return min(found, key=_UNTIL)[1]
+        return min(found, key=_ENDED)[1]
 
     def _crowded(self) -> Shares | None:
         """What there is too much of, by tenant."""

@@ -93,7 +93,8 @@ local function evict(c)
     local id = first[1]
     if not id then return touched end
     if tonumber(first[2]) > c.now then
-      -- Beyond a bound, the tenant that has the most is the one that loses its oldest.
+      -- Beyond a bound, the tenant that has the most is the one that loses its oldest: the one that ended first, however
+      -- long it should be kept, because a client still reads an answer that has just ended.
       local crowded = redis.call('ZCARD', ended) > s.retained_max and key.ended_logs(c)
         or counted(c, 'ended_tokens') > s.retained_tokens_max and key.ended_tokens(c)
       if not crowded then return touched end
@@ -137,7 +138,7 @@ local function finish(c, r, last, by_epoch)
   for _, of in ipairs({ key.open, key.deadlines, key.unread }) do redis.call('ZREM', of(c), r.id) end
   local retention_ms = tonumber(r.rt or s.retention_ms)
   redis.call('ZADD', key.ended(c), c.now + retention_ms, r.id)
-  redis.call('ZADD', key.ended_of(c, r.t), c.now + retention_ms, r.id)
+  redis.call('ZADD', key.ended_of(c, r.t), c.now, r.id)
   add_share(key.ended_logs(c), r.t, 1)
   add_share(key.ended_tokens(c), r.t, retained)
   for _, name in ipairs({ key.ended(c), key.ended_of(c, r.t), key.ended_logs(c), key.ended_tokens(c) }) do keep(c, name) end

@@ -2,6 +2,8 @@
 
 # ruff: noqa: D101, S101
 
+from typing import Any
+
 import pytest
 
 from llmactors import errors
@@ -53,9 +55,9 @@ class CancelSuite:
 class ArchiveSuite:
     async def test_tenant_evicts_its_own_answers_first(self, rig: Rig) -> None:
         kept = rig.settings.retained_max
-        await self._end_many(rig, "quiet", 2)
-        await self._end_many(rig, "loud", 2 * kept)
-        await self._end_many(rig, "late", 3)
+        await self._end_many(rig, "quiet", 2, tenant="quiet")
+        await self._end_many(rig, "loud", 2 * kept, tenant="loud")
+        await self._end_many(rig, "late", 3, tenant="late")
         for name in ("quiet-0", "quiet-1", "late-0", "late-2", f"loud-{2 * kept - 1}"):
             assert (await rig.ledger.read(name)).end == finished(1)
         for name in ("loud-0", f"loud-{kept}"):
@@ -63,9 +65,21 @@ class ArchiveSuite:
                 await rig.ledger.read(name)
         assert (await rig.ledger.statistics()).ended == kept
 
-    async def _end_many(self, rig: Rig, tenant: str, count: int) -> None:
+    async def test_answers_kept_long_do_not_evict_new_ones(self, rig: Rig) -> None:
+        """A client still reads an answer that has just ended, so what ended first goes first."""
+        kept = rig.settings.retained_max
+        for prefix, count in {"oldest": 3, "stored": kept - 3}.items():
+            await self._end_many(rig, prefix, count, retention_ms=3_600_000)
+            await rig.pass_time(0.01)
+        await self._end_many(rig, "new", 3)
+        for name in ("new-0", "new-2", "stored-0", f"stored-{kept - 4}"):
+            assert (await rig.ledger.read(name)).end == finished(1)
+        with pytest.raises(errors.Expired):
+            await rig.ledger.read("oldest-2")
+
+    async def _end_many(self, rig: Rig, prefix: str, count: int, **more: Any) -> None:
         for each in range(count):
-            claim = await rig.start(request(f"{tenant}-{each}", tenant=tenant))
+            claim = await rig.start(request(f"{prefix}-{each}", **more))
             assert await rig.write(claim, 1, 1, finished(1)) is AppendOutcome.OK
 
     async def test_forgotten_request_is_expired_at_once(self, rig: Rig) -> None:
