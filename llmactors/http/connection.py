@@ -39,7 +39,7 @@ LINGER_S = 2.0
 """The time in which a client may go on sending a request that was refused. If the connection of a client that is
 sending is closed, the connection is reset, and the client may never read the response."""
 
-_SIZES = [b"%x\r\n" % size for size in range(1024)]
+CHUNK_SIZES = [b"%x\r\n" % size for size in range(1024)]
 """The first lines of chunks. Most chunks are short, and formatting a line takes four times as long as finding it."""
 
 
@@ -325,7 +325,7 @@ class ServerConnection:
 def chunk_of(data: bytes) -> bytes:
     """A chunk of a body."""
     size = len(data)
-    return (_SIZES[size] if size < len(_SIZES) else b"%x\r\n" % size) + data + b"\r\n"
+    return (CHUNK_SIZES[size] if size < len(CHUNK_SIZES) else b"%x\r\n" % size) + data + b"\r\n"
 
 
 def _address(raw: socket.socket, address: tuple[str, int]) -> Address:

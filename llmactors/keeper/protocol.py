@@ -18,7 +18,7 @@ LISTENING_VARIABLE: Final = "LLMACTORS_KEEPER_LISTEN"
 """The variable of a gateway with the number of the listening socket. Only the keeper accepts."""
 TOKEN_VARIABLE: Final = "LLMACTORS_KEEPER_TOKEN"  # noqa: S105 - the name of a variable
 """The variable of a gateway with the keeper's random token, in hexadecimal digits."""
-VERSION: Final = 4
+VERSION: Final = 5
 """The version of all that this module declares. A keeper of one version takes gateways of the same version alone."""
 
 
@@ -196,13 +196,15 @@ HALF_BYTES: Final = JOURNAL_AT // 2
 _RECORD: Final = struct.Struct("@QQIHHQ")
 """`begin`, `next_in`, `length`, the length of `reached`, `flags` and `generation`, in the order in which they are
 stored. In the form of this machine, so that each is stored at once."""
+NUMBERS_AT: Final = HALF_BYTES - _RECORD.size
+"""Where these numbers stand in a half: at its end, behind the bytes, so that one call stores both in their order."""
 _GENERATION: Final = struct.Struct("@Q")
-_NUMBERS: Final = _RECORD.size
-_store_numbers = _RECORD.pack_into
-GENERATION_AT: Final = _RECORD.size - _GENERATION.size
+GENERATION_AT: Final = HALF_BYTES - _GENERATION.size
 """Where the generation stands in a half."""
-RECORD_BYTES: Final = HALF_BYTES - _RECORD.size
+RECORD_BYTES: Final = NUMBERS_AT
 """The most bytes of `reached` and `data` that fit a slot. If both are more, `data` goes into a memfd (`LARGE`)."""
+STORES: Final = [struct.Struct(f"@{size + 7 & -8}s{_RECORD.format[1:]}").pack_into for size in range(RECORD_BYTES + 1)]
+"""What stores a record, for each number of its bytes. The bytes begin at `size + 7 & -8` before the numbers."""
 
 INTERIM: Final = 1
 """The write is an interim response: the response to the same request begins behind it."""
@@ -241,28 +243,25 @@ class WriteRecord(NamedTuple):
 def store_record(
     slots: mmap.mmap, slot: int, generation: int, begin: int, next_in: int, flags: int, reached: bytes, data: bytes
 ) -> None:
-    """Writes a `WriteRecord`. Its generation comes last, so half a record never counts.
-
-    A stream does this once per token: the bytes are stored first and then, with one call, all numbers.
-    """
-    at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES
-    start = at + _NUMBERS
-    body = data
-    if reached or flags & LARGE:
-        body = reached if flags & LARGE else reached + data
-    slots[start : start + len(body)] = body
-    _store_numbers(slots, at, begin, next_in, len(data), len(reached), flags, generation)
+    """Writes a `WriteRecord`. Its generation comes last, so half a record never counts."""
+    at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES + NUMBERS_AT
+    body = reached if flags & LARGE else reached + data
+    size = len(body)
+    STORES[size](slots, at - (size + 7 & -8), body, begin, next_in, len(data), len(reached), flags, generation)
 
 
 def stored_records(slots: mmap.mmap, slot: int) -> list[WriteRecord]:
     """The records of a slot, the newest first. `LARGE` records have no `data`."""
     found = []
-    for at in (slot * SLOT_BYTES, slot * SLOT_BYTES + HALF_BYTES):
+    for half in (0, HALF_BYTES):
+        at = slot * SLOT_BYTES + half + NUMBERS_AT
         begin, next_in, length, reached_bytes, flags, generation = _RECORD.unpack_from(slots, at)
         if not generation:
             continue
-        start = at + _NUMBERS + reached_bytes
-        reached, data = slots[start - reached_bytes : start], b"" if flags & LARGE else slots[start : start + length]
+        size = reached_bytes + (0 if flags & LARGE else length)
+        start = at - (size + 7 & -8)
+        body = slots[start : start + size]
+        reached, data = body[:reached_bytes], body[reached_bytes:]
         if flags & SEQ:
             reached, next_in = b"%d" % next_in, 0
         found.append(WriteRecord(generation, begin, next_in, length, flags, reached, data))

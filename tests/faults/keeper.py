@@ -2,14 +2,16 @@
 
 from tests.faults.fault import Edit, Fault
 
+_STORED = "STORES[size](self._slots, at, chunk, begin, reached, size, 0, _OF_TOKEN, generation)\n"
+
 FAULTS = (
     Fault(
         "A write is recorded after",
         (
             Edit(
                 "http/held_connection.py",
-                '        self._record(chunk, _OF_TOKEN, reached, b"")\n        sent = self._write_now(chunk)\n',
-                '        sent = self._write_now(chunk)\n        self._record(chunk, _OF_TOKEN, reached, b"")\n',
+                f"        {_STORED}        try:\n            sent = self._raw.send(chunk)\n",
+                f"        try:\n            sent = self._raw.send(chunk)\n            {_STORED}",
             ),
         ),
         cases="native",

@@ -149,6 +149,7 @@ class Lives:
         for owner, name, mortal in (
             (HeldServerConnection, "__init__", self._mortal_connection),
             (HeldServerConnection, "_record", self._mortal("record")),
+            (HeldServerConnection, "write_chunk_nowait", self._mortal_chunk),
             (HeldJournal, "_store", self._mortal("journal")),
             (HeldServerConnection, "give_up", self._noted_cut),
             (Admitter, "__init__", self._mortal_admitter),
@@ -177,6 +178,16 @@ class Lives:
             return mortal
 
         return mortal_of
+
+    def _mortal_chunk(self, write: Any) -> Any:
+        """A chunk that is recorded and sent. Behind its record is before its send."""
+
+        def mortal(connection: Any, data: bytes) -> Any:
+            life = connection._link.life
+            life.point("before record of chunk")
+            return write(connection, data) if life.alive else None
+
+        return mortal
 
     def _noted_cut(self, give_up: Any) -> Any:
         def noted(connection: Any, why: str) -> None:

@@ -16,8 +16,8 @@ from tests.simulation.cluster import HOST
 from tests.simulation.network import Host
 
 _NOBODY = Host("nobody")
-_INNER = {"_write_now", "_record", "_throw_away", "_tell_trim", "_send_packet", "send_nowait", "journal_nowait"} | {
-    "_journal_in_slot"
+_INNER = {"_write_now", "_record", "_throw_away", "_send_packet", "send_nowait", "journal_nowait"} | {
+    *("add", "trim", "trim_to", "_store")
 }
 """Functions that several others call. Each of those makes steps of its own kinds."""
 _BESIDE = ("beat", "queue_places", "queue_hint", "request_service.py:run", "_accept", "_end_process_instead", ":_next")

@@ -6,6 +6,7 @@ _CONNECTION = "llmactors/http/held_connection.py"
 _POSITION = "llmactors/http/tcp_position.py"
 _PROTOCOL = "llmactors/keeper/protocol.py"
 _HERE = "tests/simulation"
+_STORED = "STORES[size](self._slots, at, chunk, begin, reached, size, 0, _OF_TOKEN, generation)\n"
 
 
 def _mutant(name: str, file: str, old: str, new: str) -> Mutant:
@@ -22,8 +23,8 @@ KEEPER_MUTANTS = [
     _mutant(
         "the record of a chunk comes behind its write",
         _CONNECTION,
-        '        self._record(chunk, _OF_TOKEN, reached, b"")\n        sent = self._write_now(chunk)\n',
-        '        sent = self._write_now(chunk)\n        self._record(chunk, _OF_TOKEN, reached, b"")\n',
+        f"        {_STORED}        try:\n            sent = self._raw.send(chunk)\n",
+        f"        try:\n            sent = self._raw.send(chunk)\n            {_STORED}",
     ),
     _mutant(
         "the position of what was written is read once",

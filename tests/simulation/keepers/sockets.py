@@ -20,7 +20,7 @@ import llmactors.http.server
 from llmactors.http.arrivals import Arrivals
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.request_id import request_id_of
-from llmactors.keeper.protocol import GENERATION_AT, HALF_BYTES, JOURNAL_AT, SLOT_BYTES, store_record
+from llmactors.keeper.protocol import GENERATION_AT, HALF_BYTES, JOURNAL_AT, SLOT_BYTES, STORES, store_record
 from llmactors.keeper.short_journal import GENERATION_OF_JOURNAL_AT, NUMBERS_BYTES, store_journal
 from tests.simulation.keepers.fate import Fate
 from tests.simulation.keepers.tcp import CLOSED, Habits, Signal, Tcp
@@ -229,6 +229,7 @@ class Kernel:
             (llmactors.http.server, "closer_of", closer_of),
             (llmactors.http.client_socket, "_connect", self.connect),
             (llmactors.http.held_connection, "store_record", _mortal("record", store_record, self.fate)),
+            (llmactors.http.held_connection, "STORES", [_mortal_chunk(store, self.fate) for store in STORES]),
             (llmactors.http.held_journal, "store_journal", _mortal("journal", store_journal, self.fate)),
             (llmactors.gateway.admission, "request_id_of", noted),
         ):
@@ -255,6 +256,22 @@ def _mortal(name: str, system: Callable[..., None], fate: Fate) -> Callable[...,
             slots[at : at + 8] = bytes(8)
         else:
             fate.step(f"behind {name}")
+
+    return store
+
+
+def _mortal_chunk(system: Callable[..., None], fate: Fate) -> Callable[..., None]:
+    """As `_mortal`, for the record of a chunk."""
+
+    def store(slots: Any, at: int, data: bytes, *numbers: int) -> None:
+        if not fate.step("before record"):
+            return
+        system(slots, at, data, *numbers)
+        at -= at % HALF_BYTES
+        if not fate.step("amid record"):
+            slots[at + GENERATION_AT : at + HALF_BYTES] = bytes(8)
+        else:
+            fate.step("behind record")
 
     return store
 

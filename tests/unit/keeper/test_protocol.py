@@ -111,6 +111,16 @@ def test_largest_record_fills_half_of_a_slot() -> None:
     assert stored_records(memory, 0) == stored_records(memory, 2) == []
 
 
+def test_record_of_each_size_is_read_back() -> None:
+    memory = slots()
+    text = bytes(range(256)) * 9
+    for size in range(RECORD_BYTES + 1):
+        found = record(size + 1, text[size % 256 :][:size], reached=b"")
+        store(memory, 1, found)
+        assert stored_records(memory, 1)[0] == found
+    assert stored_records(memory, 0) == stored_records(memory, 2) == []
+
+
 def test_large_record_leaves_its_bytes_out_of_the_slot() -> None:
     memory = slots()
     store(memory, 0, record(1, b"x" * 9000, flags=BEGUN | LARGE))
