@@ -1,7 +1,9 @@
 """Options of pytest, which must be in the top conftest, and fixtures that tests of several folders share."""
 
+import contextlib
 import functools
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import httpx
 import pytest
 
 from llmactors.errors import ModelError
+from tests.support.forked_commands import SERVER, ForkedPopen
 from tests.support.groups import GroupScheduling, place_of
 from tests.support.models import smollm2_path
 
@@ -42,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="repeat the faults for about N minutes in all [0: each fault a few times, in less than three minutes]",
     )
     group.addoption("--chaos-seed", type=int, default=1, metavar="SEED", help="the seed of the faults and the load [1]")
+    starting = parser.getgroup("start", "how commands are started")
+    starting.addoption(
+        "--anew",
+        action="store_true",
+        help="start each command of the package by exec, and none by a fork: see tests/TESTING.md",
+    )
     fuzzing = parser.getgroup("fuzz", "sending mutated requests")
     fuzzing.addoption("--fuzz-connections", type=int, default=3000, metavar="N", help="how many connections [3000]")
     fuzzing.addoption("--fuzz-seed", type=int, default=1, metavar="SEED", help="what the mutations follow [1]")
@@ -61,6 +70,15 @@ def _one_ssl_context() -> Iterator[None]:
     """The HTTP clients of a test process share one SSL context. httpx would take 20 ms to make one for each client."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(httpx.create_ssl_context))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_commands(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Commands are forks of a process that has imported the package."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(SERVER):
+        if not pytestconfig.getoption("--anew"):
+            patch.setattr(subprocess, "Popen", ForkedPopen)
         yield
 
 
