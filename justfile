@@ -76,6 +76,15 @@ test-libraries *args:
 test-simulation *args:
     {{python}} -m tests.simulation {{args}}
 
+# Run all tests, and start each process of llmactors by exec. Other runs fork most of them from a process that has imported the package.
+test-anew *args:
+    {{python}} -m pytest --anew {{args}}
+
+# Draw more at random than each run of all tests does: requests, bytes on sockets, and operations of the ledger, in about five minutes.
+test-random *args:
+    {{python}} -m pytest -n 0 --openapi-examples 4 --fuzz-connections 3000 --machine-examples 25 \
+        tests/integration/openapi tests/integration/gateway/test_byte_fuzz.py tests/integration/ledger/test_redis_machine.py {{args}}
+
 # Plant each bug of the mutation gate, and run the tests that must fail, in about five minutes.
 test-mutations *args:
     {{python}} -m pytest -n 0 -v -m "planted or not planted" tests/chaos/test_mutations.py {{args}}

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from llmactors.errors import ModelError
-from tests.support.forked_commands import SERVER, ForkedPopen
+from tests.support.forked_commands import ForkedPopen, ForkServer
 from tests.support.groups import GroupScheduling, place_of
 from tests.support.models import smollm2_path
 
@@ -52,7 +52,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="start each command of the package by exec, and none by a fork: see tests/TESTING.md",
     )
     fuzzing = parser.getgroup("fuzz", "sending mutated requests")
-    fuzzing.addoption("--fuzz-connections", type=int, default=3000, metavar="N", help="how many connections [3000]")
+    fuzzing.addoption("--fuzz-connections", type=int, default=1000, metavar="N", help="how many connections [1000]")
+    fuzzing.addoption(
+        "--openapi-examples", type=int, default=1, metavar="N", help="how many random requests for each route [1]"
+    )
+    fuzzing.addoption(
+        "--machine-examples", type=int, default=8, metavar="N", help="how often a state machine drives a ledger [8]"
+    )
     fuzzing.addoption("--fuzz-seed", type=int, default=1, metavar="SEED", help="what the mutations follow [1]")
 
 
@@ -76,8 +82,9 @@ def _one_ssl_context() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _forked_commands(pytestconfig: pytest.Config) -> Iterator[None]:
     """Commands are forks of a process that has imported the package."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.closing(SERVER):
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(ForkServer()) as server:
         if not pytestconfig.getoption("--anew"):
+            patch.setattr(ForkedPopen, "server", server, raising=False)
             patch.setattr(subprocess, "Popen", ForkedPopen)
         yield
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import llmactors
 
@@ -36,13 +36,15 @@ class ForkServer:
     """The process that forks, and the socket to it. The process starts with the first command."""
 
     def __init__(self) -> None:
+        self.started = 0
+        """How many commands were started by a fork."""
         self._lock = threading.Lock()
-        self._environ = {name: value for name, value in os.environ.items() if name.startswith(_READ_AT_START)}
+        self._environ = dict(os.environ)
         self._socket: socket.socket | None = None
 
     def suits(self, environ: dict[str, str]) -> bool:
         """Whether the fork server has the same variables of those that a process reads when it starts."""
-        return {name: value for name, value in environ.items() if name.startswith(_READ_AT_START)} == self._environ
+        return _read_at_start(environ) == _read_at_start(self._environ)
 
     def start(self, message: bytes, descriptors: list[int]) -> tuple[int, socket.socket]:
         """Starts a command. Returns its process id, and a socket that receives its status when it ends."""
@@ -51,6 +53,7 @@ class ForkServer:
             if self._socket is None:
                 self._socket = self._begin()
             socket.send_fds(self._socket, [message], [*descriptors, theirs.fileno()])
+            self.started += 1
         return int(_received(mine)), mine
 
     def close(self) -> None:
@@ -66,34 +69,36 @@ class ForkServer:
             number = theirs.fileno()
             command = [sys.executable, str(_SERVER), str(number)]
             quiet = subprocess.DEVNULL
-            self._process = _Popen(command, stdin=quiet, stdout=quiet, pass_fds=[number])
+            self._process = _Popen(command, stdin=quiet, stdout=quiet, pass_fds=[number], env=self._environ)
         return mine
 
 
 _Popen = subprocess.Popen
 _EXECUTE = inspect.signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
-SERVER = ForkServer()
 
 
 class ForkedPopen(_Popen):  # type: ignore[type-arg]  # the class takes the place of one that is generic
     """`subprocess.Popen`, which asks the fork server for a command of the package."""
 
+    server: ClassVar[ForkServer]
     _status: socket.socket | None = None
 
     def _execute_child(self, *given: Any) -> None:
         called = _EXECUTE.bind(self, *given).arguments
-        words, folder = called["args"], Path(called["cwd"] or Path.cwd())
-        environ = dict(os.environ if called["env"] is None else called["env"])
-        plain = isinstance(words, (list, tuple)) and list(words[:3]) == COMMAND and not _has_another_package(folder)
+        words = called["args"]
+        plain = isinstance(words, (list, tuple)) and list(words[:3]) == COMMAND
         if not plain or any(called.get(name, usual) != usual for name, usual in _PLAIN.items()):
             return super()._execute_child(*given)  # type: ignore[misc,no-any-return]
+        folder = Path(called["cwd"] or Path.cwd())
+        environ = dict(os.environ if called["env"] is None else called["env"])
         ends = [called["p2cread"], called["c2pwrite"], called["errwrite"]]
         streams = [place if number == -1 else number for place, number in enumerate(ends)]
         message = json.dumps([[os.fsdecode(word) for word in words[3:]], str(folder), environ]).encode()
-        if len(message) > _MESSAGE_BYTES or not SERVER.suits(environ) or any(map(os.isatty, streams)):
+        suits = self.server.suits(environ) and not _has_another_package(folder) and not any(map(os.isatty, streams))
+        if not suits or len(message) > _MESSAGE_BYTES:
             return super()._execute_child(*given)  # type: ignore[misc,no-any-return]
         try:
-            self.pid, self._status = SERVER.start(message, streams)
+            self.pid, self._status = self.server.start(message, streams)
             self._child_created = True
         finally:
             pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -119,6 +124,10 @@ class ForkedPopen(_Popen):  # type: ignore[type-arg]  # the class takes the plac
             return 0, 0
         with self._status:
             return pid, int(_received(self._status))
+
+
+def _read_at_start(environ: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith(_READ_AT_START)}
 
 
 def _has_another_package(folder: Path) -> bool:

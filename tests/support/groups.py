@@ -23,6 +23,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "integration/openai/test_side_by_side.py",
         "integration/test_real_model.py",
     ),
+    # Each of these tests takes long by itself, so others have to be left for the processes beside it.
+    "simulation": ("simulation/test_simulation.py",),
+    "schemathesis": ("integration/openapi/test_schemathesis.py",),
+    "storm": ("chaos/test_storm.py",),
+    "state machines": ("integration/ledger/test_redis_machine.py",),
     "keeper": ("integration/cluster/test_keeper.py",),
     "load": ("integration/load/test_against_a_node.py",),
     "shards": ("integration/ledger/test_sharded.py", "integration/ledger/test_redis_cluster.py"),

@@ -1,4 +1,7 @@
-"""The ledger in Redis does what the naive model and the ledger in memory do, for random operations."""
+"""The ledger in Redis does what the naive model and the ledger in memory do, for random operations.
+
+Each run of the tests draws other operations; `just test-random` tries more of them.
+"""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, TypeVar
@@ -110,24 +113,26 @@ class RedisLimitMachine(OnRedis, LimitMachine):
             assert all(client.ttl(name) > 0 for name in client.scan_iter(limits))
 
 
-MACHINE = settings(
-    max_examples=25,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@pytest.fixture(scope="module")
+def machine(pytestconfig: pytest.Config) -> settings:
+    return settings(
+        max_examples=pytestconfig.getoption("--machine-examples"),
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 
 
-def test_redis_memory_and_model_agree(any_server: RedisServer) -> None:
+def test_redis_memory_and_model_agree(any_server: RedisServer, machine: settings) -> None:
     RedisMachine.server = any_server
-    run_state_machine_as_test(RedisMachine, settings=MACHINE)
+    run_state_machine_as_test(RedisMachine, settings=machine)
 
 
-def test_redis_and_model_agree_on_what_is_handed_out(any_server: RedisServer) -> None:
+def test_redis_and_model_agree_on_what_is_handed_out(any_server: RedisServer, machine: settings) -> None:
     RedisHandingOutMachine.server = any_server
-    run_state_machine_as_test(RedisHandingOutMachine, settings=MACHINE)
+    run_state_machine_as_test(RedisHandingOutMachine, settings=machine)
 
 
-def test_redis_memory_and_account_agree_on_limits(any_server: RedisServer) -> None:
+def test_redis_memory_and_account_agree_on_limits(any_server: RedisServer, machine: settings) -> None:
     RedisLimitMachine.server = any_server
-    run_state_machine_as_test(RedisLimitMachine, settings=MACHINE)
+    run_state_machine_as_test(RedisLimitMachine, settings=machine)

@@ -1,6 +1,7 @@
 """Schemathesis sends valid and invalid requests, made from `/openapi.json`, to a running node.
 
 Schemathesis finds no server error, and no status, header, content type or body that the document does not describe.
+Besides the values at the limits of each field, it draws a few at random; `just test-random` draws more of them.
 """
 
 import json
@@ -60,7 +61,8 @@ async def schemathesis(node: LocalNode, folder: Path, *options: str) -> str:
     return report
 
 
-async def test_schemathesis_finds_no_violation(tmp_path: Path) -> None:
+async def test_schemathesis_finds_no_violation(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    examples = pytestconfig.getoption("--openapi-examples")
     async with local_node(mock_model("context=32")) as node:
-        report = await schemathesis(node, tmp_path, "--phases=coverage,fuzzing", "--max-examples=4")
+        report = await schemathesis(node, tmp_path, "--phases=coverage,fuzzing", f"--max-examples={examples}")
     assert f"Tested: {len(ROUTES)}" in report
