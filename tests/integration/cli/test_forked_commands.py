@@ -33,9 +33,9 @@ def ran(*words: str, **options: object) -> "subprocess.CompletedProcess[str]":
 
 
 def test_command_has_its_words_variables_folder_and_streams(how: str, tmp_path: Path) -> None:
-    (tmp_path / "llmactors.toml").write_text('bind = "127.0.0.1:7001"\n')
-    environ = {**os.environ, "LLMACTORS_LOG_LEVEL": "error", "LLMACTORS_CONFIG": "llmactors.toml"}
-    done = ran("config", "show", cwd=tmp_path, env=environ)
+    (tmp_path / "here.toml").write_text('bind = "127.0.0.1:7001"\n')
+    environ = {**os.environ, "LLMACTORS_LOG_LEVEL": "error"}
+    done = ran("config", "show", "--config", "here.toml", cwd=tmp_path, env=environ)
     assert (done.returncode, done.stderr) == (0, "")
     assert "127.0.0.1:7001" in done.stdout
     assert "LLMACTORS_LOG_LEVEL" in done.stdout
