@@ -83,8 +83,8 @@ def _one_ssl_context() -> Iterator[None]:
 def _forked_commands(pytestconfig: pytest.Config) -> Iterator[None]:
     """Commands are forks of a process that has imported the package."""
     with pytest.MonkeyPatch.context() as patch, contextlib.closing(ForkServer()) as server:
+        patch.setattr(ForkedPopen, "server", server, raising=False)
         if not pytestconfig.getoption("--anew"):
-            patch.setattr(ForkedPopen, "server", server, raising=False)
             patch.setattr(subprocess, "Popen", ForkedPopen)
         yield
 

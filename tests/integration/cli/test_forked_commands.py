@@ -1,4 +1,4 @@
-"""A command that the tests start by a fork says and does what the same command does that is started by `exec`."""
+"""A command that the tests start by a fork says and does what a command does that starts by `exec`."""
 
 import os
 import signal
@@ -6,33 +6,33 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llmactors.testing.node import NodeProcess
-from tests.support.forked_commands import COMMAND, ForkedPopen, ForkServer
+from tests.support.forked_commands import COMMAND, ForkedPopen
 
 pytestmark = pytest.mark.integration
 
 NODE = ("--model", "mock", "--bind", "127.0.0.1:0")
 
 
-@pytest.fixture(params=["forked", "anew"])
-def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ForkServer()
-    popen = ForkedPopen if request.param == "forked" else ForkedPopen.__base__
-    monkeypatch.setattr(ForkedPopen, "server", server, raising=False)
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    yield request.param
-    assert server.started == (request.param == "forked")
-    server.close()
+@pytest.fixture(autouse=True)
+def _forks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each command of these tests is forked, or none where the name of the test says so."""
+    monkeypatch.setattr(subprocess, "Popen", ForkedPopen)
+    before = ForkedPopen.server.started
+    yield
+    anew = "anew" in request.node.name
+    assert ForkedPopen.server.started - before == (0 if anew else 1)
 
 
-def ran(*words: str, **options: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=50, **options)  # type: ignore[call-overload,no-any-return]
+def ran(*words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=50, **options)
 
 
-def test_command_has_its_words_variables_folder_and_streams(how: str, tmp_path: Path) -> None:
+def test_command_has_its_words_variables_folder_and_streams(tmp_path: Path) -> None:
     (tmp_path / "here.toml").write_text('bind = "127.0.0.1:7001"\n')
     environ = {**os.environ, "LLMACTORS_LOG_LEVEL": "error"}
     done = ran("config", "show", "--config", "here.toml", cwd=tmp_path, env=environ)
@@ -41,14 +41,14 @@ def test_command_has_its_words_variables_folder_and_streams(how: str, tmp_path: 
     assert "LLMACTORS_LOG_LEVEL" in done.stdout
 
 
-def test_mistake_is_one_line_and_a_code(how: str) -> None:
+def test_mistake_is_one_line_and_a_code() -> None:
     done = ran("tree", "--url", "http://127.0.0.1:1", "--no-such-flag")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_node_ends_with_a_signal(how: str, number: signal.Signals) -> None:
+def test_node_ends_with_a_signal(number: signal.Signals) -> None:
     with NodeProcess(*NODE) as node:
         node.wait_ready()
         assert node.process.poll() is None
@@ -62,16 +62,9 @@ def test_node_ends_with_a_signal(how: str, number: signal.Signals) -> None:
         (["-m", "llmactors", "--version"], {"env": {**os.environ, "PYTHONUTF8": "1"}}),
         (["-m", "llmactors", "--version"], {"start_new_session": True}),
         (["-m", "llmactors", "--version"], {"pass_fds": [0]}),
-        (["-m", "llmactors.cli", "--version"], {}),
         (["-X", "utf8", "-m", "llmactors", "--version"], {}),
     ],
 )
-def test_other_commands_start_anew(
-    words: list[str], options: dict[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = ForkServer()
-    monkeypatch.setattr(ForkedPopen, "server", server, raising=False)
-    with ForkedPopen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options) as done:
-        done.wait(50)
-    assert server.started == 0
-    server.close()
+def test_other_commands_start_anew(words: list[str], options: dict[str, Any]) -> None:
+    done = subprocess.run([sys.executable, *words], capture_output=True, check=False, timeout=50, **options)
+    assert done.args[-1] == "--version"
