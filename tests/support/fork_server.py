@@ -101,7 +101,9 @@ def _open_stream(descriptor: int, name: str) -> None:
     old = getattr(sys, name)
     raw = io.FileIO(descriptor, "r" if descriptor == 0 else "w", closefd=False)
     binary = io.BufferedReader(raw) if descriptor == 0 else io.BufferedWriter(raw)
-    stream = io.TextIOWrapper(binary, encoding=old.encoding, errors=old.errors, line_buffering=name == "stderr")
+    stream = io.TextIOWrapper(
+        binary, encoding=old.encoding, errors=old.errors, newline="\n", line_buffering=name == "stderr"
+    )
     stream.mode = old.mode  # type: ignore[misc]  # a text file has a mode, which `open` sets
     setattr(sys, name, stream)
     setattr(sys, f"__{name}__", stream)
