@@ -62,6 +62,9 @@ class ModelDirectory:
     def __repr__(self) -> str:
         return f"<ModelDirectory { ({name: status.state.value for name, status in self._models.items()}) }>"
 
+    async def wait_known(self) -> None:
+        """Waits until the states are known, but not for ever. Those of the node's own models always are."""
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all models. The first is the default of requests that name none."""

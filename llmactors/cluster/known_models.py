@@ -1,7 +1,10 @@
-"""The declared models of the cluster in Redis: they stay known when no worker runs, so that requests can wait for them.
+"""The models of the cluster in Redis: they stay known when no worker runs, so that requests can wait for them.
 
 A worker writes what it has declared every half minute. Redis keeps an entry for `KEEP_S` seconds after that, and a
 gateway decides by its setting `known_model_s` how old an entry may be.
+
+A gateway writes for which models it accepts requests. One that starts accepts them too, until it has waited for their
+workers as long as the other one would have: the records of all workers may be missing when it first looks.
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,8 @@ from llmactors.redislink.names import RedisNames
 log = structlog.get_logger("llmactors.cluster")
 
 KEEP_S = 30 * 86_400
+SERVED_S = 600
+"""How long the models of gateways are kept after a gateway last wrote them."""
 REMEMBER_EVERY_S = 30.0
 _MOST = 1024
 """How many models are kept: those that were written last."""
@@ -78,6 +83,22 @@ class KnownModels:
         now_ms, found = await self._call("EVAL", _READ, 1, self._names.known_models)
         pairs = zip(found[::2], found[1::2], strict=True)
         return sorted((_decode(name, value, int(now_ms)) for name, value in pairs), key=lambda each: each.name)
+
+    async def note_served(self, models: Sequence[KnownModel]) -> None:
+        """Writes the models for which a gateway accepts requests, in the order in which their names are chosen."""
+        data = msgspec.json.encode([(each.name, each.capabilities) for each in models[:_MOST]])
+        await self._call("SET", self._names.served_models, data, "EX", SERVED_S)
+
+    async def served(self) -> list[KnownModel]:
+        """What a gateway wrote last; empty where that was long ago."""
+        data = await self._call("GET", self._names.served_models)
+        try:
+            found = [] if data is None else msgspec.json.decode(data, type=list[tuple[str, Capabilities | None]])
+        except msgspec.DecodeError as error:
+            # A gateway of another version wrote them.
+            log.warning("the models of the gateways cannot be read", error=str(error))
+            return []
+        return [KnownModel(name, capabilities) for name, capabilities in found]
 
     async def forget(self, model: str) -> bool:
         """Deletes the entry of a model. False where there is none. A worker that declares the model writes it again."""

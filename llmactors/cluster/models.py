@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import attrs
+import trio
 
 from llmactors.backends.base import Capabilities
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
@@ -10,8 +11,11 @@ from llmactors.cluster.known_models import KnownModel
 from llmactors.cluster.node_record import ModelReport, NodeRecord
 
 _NO_WORKER = "no worker runs; requests wait"
+_AWAITED = "waiting for a worker"
 _MAX_STEP_S = 2.0
 """The longest time between two updates that counts as time without a worker."""
+KNOWN_S = 10.0
+"""The longest wait for the first look at the records of the workers."""
 _BEST_FIRST = (
     ModelState.READY,
     ModelState.STALLED,
@@ -52,6 +56,7 @@ class ClusterModels(ModelDirectory):
         """The models whose requests wait while no worker runs."""
         self._away_s = dict.fromkeys(self._own, 0.0)
         self._updated_at: float | None = None
+        self._known = trio.Event()
         self.gateways = 1
         """The number of gateways in the cluster at the last update."""
         self.first_gateway = ""
@@ -59,11 +64,44 @@ class ClusterModels(ModelDirectory):
         self.records: Sequence[NodeRecord] = ()
         """The records of all nodes, as they were read last."""
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the records of the workers were read once."""
+        return self._updated_at is not None
+
+    async def wait_known(self) -> None:
+        """Waits until the records of the workers were read once, or cannot be read, for at most `KNOWN_S` seconds."""
+        if not self.is_known:
+            with trio.move_on_after(KNOWN_S):
+                await self._known.wait()
+
+    def cannot_read(self) -> None:
+        """Lets nobody wait any longer: Redis, without which nothing can be accepted, is away."""
+        self._known.set()
+        self._known = trio.Event()
+
+    def inherit(self, served: Sequence[KnownModel]) -> None:
+        """Before the first update: another gateway accepts requests for these models, and this one begins to."""
+        for each in served:
+            if self.get(each.name) is None and each.capabilities is not None:
+                self.put(each.name, ModelStatus(ModelState.DOWN, each.capabilities, _AWAITED))
+                self._away_s[each.name] = 0.0
+
+    @property
+    def served(self) -> list[KnownModel]:
+        """The models for which requests are accepted."""
+        return [
+            KnownModel(name, status.capabilities)
+            for name, status in self.items()
+            if status.state is not ModelState.GONE and status.capabilities is not None
+        ]
+
     def update(self, workers: Sequence[NodeRecord], now: float, known: Sequence[KnownModel] = ()) -> None:
         """Sets the state of each model from the records of all workers, and from the models that are known in Redis."""
         # While Redis is away there are no updates, and nothing is known of the workers: such time does not count.
         passed_s = 0.0 if self._updated_at is None else min(now - self._updated_at, _MAX_STEP_S)
         self._updated_at = now
+        self._known.set()
         reports: dict[str, list[ModelReport]] = {}
         for worker in sorted(workers, key=lambda record: (record.started_at, record.name)):
             for report in worker.models:
@@ -114,7 +152,7 @@ class ClusterModels(ModelDirectory):
         if name in self.declared:
             return attrs.evolve(known, state=ModelState.UNLOADED, detail=_NO_WORKER, ready_in_s=None)
         if self._away_s[name] < self._grace_s:
-            return attrs.evolve(known, state=ModelState.DOWN, detail="waiting for a worker")
+            return attrs.evolve(known, state=ModelState.DOWN, detail=_AWAITED)
         return attrs.evolve(known, state=ModelState.GONE, detail="no worker serves it")
 
     def problems(self) -> dict[str, str]:

@@ -197,6 +197,7 @@ class App:
         elif route.operation is not None:
             await route.operation(self._node, exchange)
         elif route.handler is not None and caller is not None and self._service is not None:
+            await self._service.directory.wait_known()
             drills = self._node.drills
             with _NOT_NOTED if drills is None else drills.connections.noting(exchange):
                 await route.handler(self._service, exchange, caller)
@@ -240,6 +241,7 @@ class App:
             raise NotFound("there is no such route for a WebSocket")
         if held is None or not held.is_resumed:
             self._service.check_takes_work()
+        await self._service.directory.wait_known()
         return partial(route.socket, self._service, caller, scope), caller
 
     async def _identify(self, scope: Scope, *, takes_ticket: bool = False, stream: str | None = None) -> Caller:

@@ -210,6 +210,7 @@ async def readyz(node: OperatedNode) -> Response:
     Raises `NotFound` for a model that is not served.
     """
     model = request.args.get("model")
+    await node.directory.wait_known()
     if model is not None and node.directory.get(model) is None:
         raise NotFound(f"no model {model!r} is served here")
     problems = node.problems() if model is None else node.problems_for(model)

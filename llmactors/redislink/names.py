@@ -106,6 +106,11 @@ class RedisNames:
         return f"{self.prefix}models"
 
     @property
+    def served_models(self) -> str:
+        """A string: the models for which gateways accept requests, for a gateway that starts."""
+        return f"{self.prefix}served"
+
+    @property
     def shard(self) -> str:
         """A string: which shard of how many this is, as in `0/3`. Missing for a ledger without shards."""
         return f"{self.prefix}shard"

@@ -14,6 +14,7 @@ NODE_RECORDS = (
     _ANY.node("*"),
     _ANY.nodes,
     _ANY.known_models,
+    _ANY.served_models,
     _ANY.loading("*"),
     _ANY.ledger(LedgerKey.GATEWAYS),
     _ANY.ledger(LedgerKey.WORKER, "*"),

@@ -259,6 +259,36 @@ def test_begun_answers_wait_for_redis_through_a_takeover(tmp_path: Path, keys: s
 
 
 @pytest.mark.keeper
+def test_gateway_that_never_saw_a_worker_accepts_requests_for_it() -> None:
+    """It started behind the end of the last worker, and its predecessor would accept them."""
+    with RedisServer(appendfsync="always") as redis, ThreadPoolExecutor() as threads:
+        flags = ("--bind", "127.0.0.1:0", "--redis", redis.url, "--worker-grace-s", "120")
+        worker = NodeProcess("worker", "--model", "mock", "--metrics-bind", "", "--redis", redis.url)
+        with NodeProcess("gateway", *flags, environ=WITH_KEEPER) as node:
+            url = node.wait_ready()
+            with worker:
+                end = time.monotonic() + 60.0
+                while httpx.get(f"{url}/readyz").status_code != 200:
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+            before = keeper_at(url).status.standby
+            os.kill(before, signal.SIGKILL)
+            end = time.monotonic() + 60.0
+            while (found := keeper_at(url)).status.standby == before:
+                assert time.monotonic() < end
+            os.kill(found.status.active, signal.SIGKILL)
+            models = threads.submit(httpx.get, f"{url}/v1/models", timeout=60.0)
+            ready = threads.submit(httpx.get, f"{url}/readyz", timeout=60.0)
+            body = {"prompt": "waits", "max_tokens": 5}
+            asked = [threads.submit(httpx.post, f"{url}/v1/generate", json=body, timeout=60.0) for _ in range(3)]
+            wait_takeover(found)
+            with NodeProcess("worker", "--model", "mock", "--metrics-bind", "", "--redis", redis.url):
+                assert [each.result().status_code for each in asked] == [200] * 3
+            assert [each["id"] for each in models.result().json()["data"]] == ["mock"]
+            assert ready.result().status_code == 200
+
+
+@pytest.mark.keeper
 @pytest.mark.parametrize("asks", [True, False])
 def test_next_gateway_has_the_reloaded_settings(tmp_path: Path, asks: bool) -> None:
     """SIGHUP to the keeper reaches the gateway, and the standby reads the file again when it takes over."""

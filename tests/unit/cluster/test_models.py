@@ -2,10 +2,12 @@
 
 import attrs
 import pytest
+import trio
+import trio.testing
 
 from llmactors.backends.base import Capabilities, Takeover
 from llmactors.backends.directory import ModelState
-from llmactors.cluster.models import ClusterModels
+from llmactors.cluster.models import KNOWN_S, ClusterModels
 from llmactors.cluster.node_record import ModelReport, NodeRecord, Role
 from llmactors.cluster.process_id import ProcessId
 
@@ -52,6 +54,47 @@ def test_model_honours_fields_that_all_workers_honour() -> None:
     status = models.get("m")
     assert status is not None
     assert status.capabilities == attrs.evolve(CAPABLE, honours=frozenset({"prompt_ids"}))
+
+
+def test_gateway_begins_with_the_models_of_another_one() -> None:
+    """It accepts requests for them as long as if it had seen their last worker go."""
+    other = ClusterModels(10.0)
+    other.update([worker("w", ready("b"), ready("a"))], 0.0)
+    other.update([], 1.0)
+    models = ClusterModels(10.0)
+    models.inherit(other.served)
+    models.update([worker("v", ModelReport("a", STARTING))], 100.0)
+    assert models.names == ("b", "a")
+    assert (state(models, "b"), state(models, "a")) == (DOWN, STARTING)
+    assert models.served == other.served
+    for now in range(101, 120):
+        models.update([worker("v", ModelReport("a", STARTING))], float(now))
+    assert state(models, "b") is GONE
+    assert [each.name for each in models.served] == ["a"]
+
+
+async def test_who_asks_before_the_first_look_waits(autojump_clock: trio.testing.MockClock) -> None:
+    models = ClusterModels(10.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(models.wait_known)
+        await trio.sleep(3.0)
+        assert nursery.child_tasks
+        models.update([], 0.0)
+    assert trio.current_time() == pytest.approx(3.0)
+    await models.wait_known()
+
+
+@pytest.mark.parametrize("redis_is_away", [True, False])
+async def test_who_asks_before_the_first_look_waits_not_for_ever(
+    autojump_clock: trio.testing.MockClock, redis_is_away: bool
+) -> None:
+    models = ClusterModels(10.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(models.wait_known)
+        await trio.sleep(1.0)
+        if redis_is_away:
+            models.cannot_read()
+    assert trio.current_time() == pytest.approx(1.0 if redis_is_away else KNOWN_S)
 
 
 def test_missing_workers_are_reported_as_a_problem() -> None:
