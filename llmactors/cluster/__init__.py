@@ -9,6 +9,7 @@ registration    the actor that renews a node's record every second, and reads th
 cordon          an operator's word that a node takes no work
 watcher         the actor that reads all records every second, on a gateway
 redis_monitor   the actor that notices outages of Redis, and wrong settings of the server
+first_look      the first look of a gateway at the records of the workers, and the wait for it
 known_models    the models in Redis that stay known while no worker runs, and when a gateway starts
 peers           the actor that tells a worker of the others' models, and the cluster of the worker's own
 models          which models all workers together serve; pure

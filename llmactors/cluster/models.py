@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import attrs
-import trio
 
 from llmactors.backends.base import Capabilities
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
+from llmactors.cluster.first_look import FirstLook
 from llmactors.cluster.known_models import KnownModel
 from llmactors.cluster.node_record import ModelReport, NodeRecord
 
@@ -14,8 +14,6 @@ _NO_WORKER = "no worker runs; requests wait"
 _AWAITED = "waiting for a worker"
 _MAX_STEP_S = 2.0
 """The longest time between two updates that counts as time without a worker."""
-KNOWN_S = 10.0
-"""The longest wait for the first look at the records of the workers."""
 _BEST_FIRST = (
     ModelState.READY,
     ModelState.STALLED,
@@ -56,7 +54,7 @@ class ClusterModels(ModelDirectory):
         """The models whose requests wait while no worker runs."""
         self._away_s = dict.fromkeys(self._own, 0.0)
         self._updated_at: float | None = None
-        self._known = trio.Event()
+        self.first_look = FirstLook()
         self.gateways = 1
         """The number of gateways in the cluster at the last update."""
         self.first_gateway = ""
@@ -64,21 +62,9 @@ class ClusterModels(ModelDirectory):
         self.records: Sequence[NodeRecord] = ()
         """The records of all nodes, as they were read last."""
 
-    @property
-    def is_known(self) -> bool:
-        """Whether the records of the workers were read once."""
-        return self._updated_at is not None
-
     async def wait_known(self) -> None:
-        """Waits until the records of the workers were read once, or cannot be read, for at most `KNOWN_S` seconds."""
-        if not self.is_known:
-            with trio.move_on_after(KNOWN_S):
-                await self._known.wait()
-
-    def cannot_read(self) -> None:
-        """Lets nobody wait any longer: Redis, without which nothing can be accepted, is away."""
-        self._known.set()
-        self._known = trio.Event()
+        """Waits for the first look at the records of the workers, but not for ever."""
+        await self.first_look.wait()
 
     def inherit(self, served: Sequence[KnownModel]) -> None:
         """Before the first update: another gateway accepts requests for these models, and this one begins to."""
@@ -101,7 +87,7 @@ class ClusterModels(ModelDirectory):
         # While Redis is away there are no updates, and nothing is known of the workers: such time does not count.
         passed_s = 0.0 if self._updated_at is None else min(now - self._updated_at, _MAX_STEP_S)
         self._updated_at = now
-        self._known.set()
+        self.first_look.taken()
         reports: dict[str, list[ModelReport]] = {}
         for worker in sorted(workers, key=lambda record: (record.started_at, record.name)):
             for report in worker.models:

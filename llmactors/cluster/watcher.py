@@ -46,7 +46,7 @@ class WatcherActor(Actor):
                 if not records:
                     return  # Redis has just started, and not even this gateway has renewed its record yet
                 self._models.records = records
-                if not self._models.is_known:
+                if not self._models.first_look.is_taken:
                     self._models.inherit(await self._known.served())
                 workers = [record for record in records if record.role is Role.WORKER]
                 self._models.update(workers, trio.current_time(), await self._known.read())
@@ -55,7 +55,7 @@ class WatcherActor(Actor):
                 self._models.first_gateway = min([each.name for each in gateways if not each.draining], default="")
                 await self._note_served()
         except Unavailable as error:
-            self._models.cannot_read()
+            self._models.first_look.failed()
             log.debug("the nodes' records were not read because Redis is away", error=reason_of(error))
         for name, status in self._models.items():
             if before.get(name) is not status.state:

@@ -7,7 +7,8 @@ import trio.testing
 
 from llmactors.backends.base import Capabilities, Takeover
 from llmactors.backends.directory import ModelState
-from llmactors.cluster.models import KNOWN_S, ClusterModels
+from llmactors.cluster.first_look import KNOWN_S
+from llmactors.cluster.models import ClusterModels
 from llmactors.cluster.node_record import ModelReport, NodeRecord, Role
 from llmactors.cluster.process_id import ProcessId
 
@@ -93,7 +94,7 @@ async def test_who_asks_before_the_first_look_waits_not_for_ever(
         nursery.start_soon(models.wait_known)
         await trio.sleep(1.0)
         if redis_is_away:
-            models.cannot_read()
+            models.first_look.failed()
     assert trio.current_time() == pytest.approx(1.0 if redis_is_away else KNOWN_S)
 
 
