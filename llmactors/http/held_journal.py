@@ -112,15 +112,18 @@ class HeldJournal:
         self.end = end
 
     def _add_at_keeper(self, data: bytes) -> None:
-        """Gives the keeper the next bytes of a long request, and before them those that are in the slot."""
+        """Gives the keeper the next bytes of a long request, and before them those that are in the slot.
+
+        The slot has this request alone: the one before was forgotten with the first bytes of this one, or when its
+        response was written, for which `will_forget` has the caller wait.
+        """
         if not self._at_keeper:
             # The keeper forgets what is before this request, and large records.
             self._at_keeper, self._untold, self.has_large = True, False, False
             short = stored_journal(self._link.slots, self._slot)
-            before = b"" if short is None else short.data[self.request_at - short.end :]
             self._link.send_nowait(Trim(self._cid, self.request_at, self.base_out))
-            if self.request_at < self.end:
-                self._link.journal_nowait(self._cid, self.request_at, before)
+            if short is not None and self.request_at < self.end:
+                self._link.journal_nowait(self._cid, self.request_at, short.data)
         self._link.journal_nowait(self._cid, self.end, data)
         self.end += len(data)
 
