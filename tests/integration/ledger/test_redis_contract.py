@@ -17,6 +17,9 @@ QUIET = RedisLedgerSettings(
 )
 """Time jumps in these tests, which must not count as an outage. Workers look for work only when they are woken."""
 
+BOUNDS = attrs.evolve(SUITE_SETTINGS, tombstone_s=60.0)
+"""The server forgets a tombstone by its own clock, while the time of the ledger stands still."""
+
 
 @attrs.define
 class Time:
@@ -34,7 +37,7 @@ async def rig(any_server: RedisServer, nursery: trio.Nursery) -> AsyncIterator[R
     client.flushall()
     client.close()
     time = Time()
-    ledger = RedisLedger(any_server.url, SUITE_SETTINGS, QUIET, clock_ms=time.wall_ms)
+    ledger = RedisLedger(any_server.url, BOUNDS, QUIET, clock_ms=time.wall_ms)
     await nursery.start(ledger.run)
 
     async def pass_time(seconds: float) -> None:
@@ -43,7 +46,7 @@ async def rig(any_server: RedisServer, nursery: trio.Nursery) -> AsyncIterator[R
         await ledger.log_reader.sync()
         time.now_ms += round(seconds * 1000)
 
-    yield Rig(ledger, pass_time, time.wall_ms)
+    yield Rig(ledger, pass_time, time.wall_ms, BOUNDS)
     nursery.cancel_scope.cancel(reason="the test is over")
 
 
