@@ -39,7 +39,7 @@ test-keeper-clients *args:
 
 # Run the ledger's contract over three servers, over a Redis Cluster with a failover in the middle of streams, and kill each of three servers under load, in six minutes.
 test-shards *args:
-    {{python}} -m pytest -n 0 -m shards tests/unit/ledger/sharded tests/integration/ledger/test_sharded.py tests/integration/ledger/test_redis_cluster.py tests/integration/cluster/test_shards.py {{args}}
+    {{python}} -m pytest -n 0 -m shards tests/unit/ledger/sharded tests/integration/ledger/test_sharded.py tests/integration/ledger/test_redis_cluster.py tests/integration/cluster/test_shards.py tests/simulation/test_simulation.py {{args}}
 
 # Kill all workers behind every 5th token of answers with schemas and calls of tools, in two to five minutes.
 test-takeovers *args:

@@ -101,6 +101,19 @@ class UsageSeen:
         )
 
 
+def usage_of_all(seen: Iterable[UsageSeen]) -> UsageSeen:
+    """What several servers say together, of which each has requests of its own."""
+    each = list(seen)
+    sums: dict[str, TokensUsed] = {}
+    codes: Counter[str] = Counter()
+    for one in each:
+        sums.update({span: sums.get(span, TokensUsed()) + used for span, used in one.sums.items()})
+        codes.update(one.codes)
+    records = tuple(record for one in each for record in one.records)
+    logged = {request_id: tokens for one in each for request_id, tokens in one.logged.items()}
+    return UsageSeen(records, sums, logged, codes, sum(one.charged for one in each))
+
+
 def usage_seen(client: "redis.Redis", names: RedisNames) -> UsageSeen:
     """Reads all that Redis says of usage. No request may be open."""
     entries: Any = client.xrange(names.ledger(LedgerKey.USAGE_RECORDS))

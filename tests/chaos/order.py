@@ -35,13 +35,24 @@ class Order:
     violations: list[str] = attrs.field(factory=list)
     """A sentence for each write that should not have happened."""
 
+    def with_that_of(self, other: "Order") -> "Order":
+        """The order of two servers together, of which each has requests of its own."""
+        return Order(
+            self.written + other.written,
+            self.late + other.late,
+            self.claims + other.claims,
+            [*self.violations, *other.violations],
+        )
+
 
 class Monitor:
     """Records MONITOR into a file, in a thread of its own, from the beginning of a `with` block to its end."""
 
     def __init__(self, port: int, path: Path) -> None:
         self._port = port
-        self._path = path
+        self.path = path
+        """The recording."""
+        self._is_open = True
 
     def __enter__(self) -> Self:
         self._socket = socket.create_connection(("127.0.0.1", self._port))
@@ -52,19 +63,26 @@ class Monitor:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the recording."""
+        if not self._is_open:
+            return
+        self._is_open = False
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         self._socket.close()
 
     def _copy(self) -> None:
         # The server may still send when `__exit__` ends the connection.
-        with self._path.open("wb") as out, contextlib.suppress(ConnectionResetError):
+        with self.path.open("wb") as out, contextlib.suppress(ConnectionResetError):
             while piece := self._socket.recv(_PIECE_BYTES):
                 out.write(piece)
 
     def order(self) -> Order:
         """Reads the whole recording."""
-        return read_order(self._path)
+        return read_order(self.path)
 
 
 def _unescaped(part: bytes) -> bytes:

@@ -24,7 +24,7 @@ from llmactors.system.worker_node import WorkerNode
 from llmactors.testing.node import mock_model
 from tests.simulation.backend import Bench, chain_model
 from tests.simulation.listening import Clients, SimulatedAddress
-from tests.simulation.network import Host, Network, dialer
+from tests.simulation.network import Host, Network, dialer, url_of
 from tests.simulation.store import CLOCK_MS
 from tests.simulation.themes import WorldSettings
 from tests.simulation.upstreams import Upstreams
@@ -188,7 +188,7 @@ class SimulatedCluster:
         world = self._settings
         return attrs.evolve(
             Settings(),
-            redis="redis://simulation",
+            redis=url_of(world.shards),
             name=name,
             lease_s=world.lease_s,
             resume_grace_s=world.resume_grace_s,

@@ -52,7 +52,8 @@ class Evidence:
     report: CheckReport
     charges: Charges
     bench: Bench
-    client: "redis.Redis"
+    clients: Sequence["redis.Redis"]
+    """Of each server."""
     left: Sequence[str]
     """What was not settled after the run."""
 
@@ -69,7 +70,7 @@ class Evidence:
 def complaints(evidence: Evidence) -> list[str]:
     """All broken promises."""
     plan = evidence.plan
-    recorded = _recorded(evidence.client)
+    recorded = [each for client in evidence.clients for each in _recorded(client)]
     found = _broken(evidence)
     found += _failures(evidence, recorded)
     found += evidence.left
@@ -82,9 +83,10 @@ def complaints(evidence: Evidence) -> list[str]:
     if evidence.is_calm:
         found += _lateness(evidence)
     if _loses_no_worker(plan):
-        counts = counts_of(evidence.client.hgetall(NAMES.ledger(LedgerKey.COUNTERS)))  # type: ignore[arg-type]
-        if counts.get("requeued_total"):
-            found.append(f"{counts['requeued_total']} requests lost workers that were not lost")
+        for client in evidence.clients:
+            counts = counts_of(client.hgetall(NAMES.ledger(LedgerKey.COUNTERS)))  # type: ignore[arg-type]
+            if counts.get("requeued_total"):
+                found.append(f"{counts['requeued_total']} requests lost workers that were not lost")
     if plan.world.retained_tokens_max is not None or plan.world.retained_max is not None:
         found += _retained(evidence)
     return found
@@ -264,7 +266,7 @@ def _lateness(evidence: Evidence) -> list[str]:
 
 def _retained(evidence: Evidence) -> list[str]:
     """Ended requests that are kept: no more than the bounds, and those of a quiet tenant before those of others."""
-    world, client = evidence.plan.world, evidence.client
+    world, [client] = evidence.plan.world, evidence.clients
     found = []
     ended: list[bytes] = client.zrange(NAMES.ledger(LedgerKey.ENDED), 0, -1)  # type: ignore[assignment]
     if world.retained_max is not None and len(ended) > world.retained_max:

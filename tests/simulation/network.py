@@ -3,7 +3,7 @@
 import collections
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
@@ -30,14 +30,21 @@ class Host:
     lines: "list[Line]" = attrs.field(factory=list)
 
 
-class Network:
-    """All connections to the store. Run `run` as a task."""
+@attrs.define(eq=False)
+class Server:
+    """A store as the network sees it."""
 
-    def __init__(self, store: Store, rng: random.Random) -> None:
-        self.store = store
-        self.store_up = True
-        self.stands_still = False
-        """Whether the store executes nothing, while connections to it stay open."""
+    store: Store
+    up: bool = True
+    stands_still: bool = False
+    """Whether the store executes nothing, while connections to it stay open."""
+
+
+class Network:
+    """All connections to the stores: one, or a ledger's shards. Run `run` as a task."""
+
+    def __init__(self, store: Store, rng: random.Random, shards: Sequence[Store] = ()) -> None:
+        self.servers = tuple(Server(each) for each in (store, *shards))
         self.loss = 0.0
         """The share of commands that never arrive, and of replies that never come. Both end the connection."""
         self.slow_s = 0.0
@@ -71,14 +78,14 @@ class Network:
         """Whether the next bytes are lost."""
         return self.loss > 0 and self._rng.random() < self.loss
 
-    async def dial(self, host: Host) -> "Line":
-        """A new connection of a host. Raises `Unreachable`."""
+    async def dial(self, host: Host, server: Server) -> "Line":
+        """A new connection of a host to a server. Raises `Unreachable`."""
         await trio.sleep(self.latency_s())
         while host.cut_off or host.deaf or host.dead:
             await self.wait_change()
-        if not self.store_up:
+        if not server.up:
             raise Unreachable("cannot connect to the simulated Redis: it is down")
-        line = Line(self, host)
+        line = Line(self, host, server)
         self._lines.append(line)
         host.lines.append(line)
         assert self._nursery is not None
@@ -95,10 +102,11 @@ class Network:
         self._changed.set()
         self._changed = trio.Event()
 
-    def cut_all(self) -> None:
-        """Ends all connections, as a server does that dies."""
+    def cut_all(self, server: Server) -> None:
+        """Ends all connections to a server, as a server does that dies."""
         for line in tuple(self._lines):
-            line.cut("the server died")
+            if line.server is server:
+                line.cut("the server died")
         self.changed()
 
     def cut_connections(self, host: Host) -> None:
@@ -111,12 +119,11 @@ class Network:
         host.cut_off = host.dead = True
         self.changed()
 
-    def operate(self, move: Callable[[], object]) -> None:
+    def operate(self, server: Server, move: Callable[[], object]) -> None:
         """Has an operator change the store, and takes up what that causes on all connections."""
         move()
-        self.store.barrier()
-        for each in self._lines:
-            each.take_up()
+        server.store.barrier()
+        self._take_up(server)
 
     def kill(self, host: Host) -> None:
         """Ends all connections of a host. Of what the host has sent, some still arrives."""
@@ -131,9 +138,13 @@ class Network:
         """Has the store execute commands, and takes up what they cause on all connections."""
         self.commands += 1
         self.trace.update(b"%.6f %s " % (trio.current_time(), line.host.name.encode()) + commands)
-        self.store.execute(line.socket, commands)
+        line.server.store.execute(line.socket, commands)
+        self._take_up(line.server)
+
+    def _take_up(self, server: Server) -> None:
         for each in self._lines:
-            each.take_up()
+            if each.server is server:
+                each.take_up()
 
     def forget(self, line: "Line") -> None:
         """Drops an ended connection."""
@@ -142,11 +153,12 @@ class Network:
 
 
 class Line:
-    """One connection of a host to the store: the `Transport` of the host's link."""
+    """One connection of a host to a store: the `Transport` of the host's link."""
 
-    def __init__(self, network: Network, host: Host) -> None:
+    def __init__(self, network: Network, host: Host, server: Server) -> None:
         self.host = host
-        self.socket = network.store.connect()
+        self.server = server
+        self.socket = server.store.connect()
         self._network = network
         self._up: collections.deque[tuple[float, bytes]] = collections.deque()
         self._down: collections.deque[tuple[float, bytes]] = collections.deque()
@@ -204,7 +216,7 @@ class Line:
                 await self._sent.wait()
                 continue
             await trio.sleep_until(self._up[0][0])
-            while (self.host.cut_off or self._network.stands_still) and not self._ended:
+            while (self.host.cut_off or self.server.stands_still) and not self._ended:
                 await self._network.wait_change()
             if not self._up:
                 return
@@ -259,10 +271,20 @@ class Line:
         self._network.changed()
 
 
+def url_of(servers: int) -> str:
+    """The setting `redis` of nodes of so many servers."""
+    return ",".join(["redis://simulation", *(f"redis://simulation-{number}" for number in range(1, servers))])
+
+
+def server_of(host: str) -> int:
+    """The number of the server at an address of `url_of`."""
+    return int(host.partition("-")[2] or 0)
+
+
 def dialer(network: Network) -> Callable[[Address, Endpoint, LinkSettings], object]:
     """What takes the place of `redislink.dial.dial`: connections of the host whose task dials."""
 
-    async def dial(_address: Address, _endpoint: Endpoint, _settings: LinkSettings) -> Line:
-        return await network.dial(network.host_of())
+    async def dial(_address: Address, endpoint: Endpoint, _settings: LinkSettings) -> Line:
+        return await network.dial(network.host_of(), network.servers[server_of(endpoint.host)])
 
     return dial

@@ -30,6 +30,7 @@ class Store:
     """
 
     def __init__(self, binary: str | None = None) -> None:
+        self.binary = binary
         self._directory = tempfile.TemporaryDirectory(prefix="llmactors-simulation-")
         self._path = str(Path(self._directory.name) / "redis.sock")
         self._server = RedisServer(binary, appendfsync="no", unixsocket=self._path)

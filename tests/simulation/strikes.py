@@ -14,7 +14,7 @@ from llmactors.redislink.names import RedisNames
 from tests.simulation.cluster import Process, SimulatedCluster
 from tests.simulation.determinism import BEGIN_S
 from tests.simulation.faults import DEATHS, FORGETS, OF_KEEPERS, OF_UPSTREAMS, PAUSE, SILENCES, Fault
-from tests.simulation.network import Host, Network
+from tests.simulation.network import Host, Network, Server
 
 _RECOVERY_S = 3.0
 """How long after a silence its worker is heard again, at the latest."""
@@ -88,8 +88,9 @@ class Striker:
         """Remembers what the store knew, for faults that let it forget; until cancelled."""
         while any(fault.kind == FORGETS for fault in self._schedule):
             await trio.sleep(_LIFE_OF_SNAPSHOT_S)
-            if self._network.store_up:
-                self._snapshots.append(self._network.store.snapshot())
+            [server] = self._network.servers  # no cluster of several servers has a server that forgets
+            if server.up:
+                self._snapshots.append(server.store.snapshot())
         await trio.sleep_forever()
 
     async def _suffer(self, fault: Fault) -> None:
@@ -108,13 +109,14 @@ class Striker:
         if kind in _OF_NETWORK:
             name, value = _OF_NETWORK[kind](fault.choice)
             return lambda: setattr(network, name, value), lambda: setattr(network, name, 0.0)
+        server = network.servers[int(fault.choice * len(network.servers)) % len(network.servers)]
         of_cluster: dict[str, _Effect] = {
             "crash an actor": (lambda: self._crash(fault, lambda _path: True), _nothing),
             "crash a backend": (lambda: self._crash(fault, lambda path: "/backends/" in path), _nothing),
-            "Redis full": (lambda: self._fill(1), lambda: self._fill(0)),
-            "Redis away": (self._stop_store, self._start_store),
-            "Redis stands still": (lambda: self._hold(on=True), lambda: self._hold(on=False)),
-            FORGETS: (lambda: self._stop_store(forgets=True), self._start_store),
+            "Redis full": (lambda: self._fill(server, 1), lambda: self._fill(server, 0)),
+            "Redis away": (lambda: self._stop(server), lambda: _start(server)),
+            "Redis stands still": (lambda: _hold(server, on=True), lambda: _hold(server, on=False)),
+            FORGETS: (lambda: self._stop(server, forgets=True), lambda: _start(server)),
         }
         return of_cluster[kind] if kind in of_cluster else self._effect_on(self._victims(fault), kind)
 
@@ -137,20 +139,14 @@ class Striker:
         }
         return next(effect for beginning, effect in of_processes.items() if kind.startswith(beginning))
 
-    def _fill(self, maxmemory: int) -> None:
-        self._network.operate(lambda: self._network.store.client.config_set("maxmemory", maxmemory))
+    def _fill(self, server: Server, maxmemory: int) -> None:
+        self._network.operate(server, lambda: server.store.client.config_set("maxmemory", maxmemory))
 
-    def _stop_store(self, *, forgets: bool = False) -> None:
-        self._network.store_up = False
-        self._network.cut_all()
+    def _stop(self, server: Server, *, forgets: bool = False) -> None:
+        server.up = False
+        self._network.cut_all(server)
         if forgets and self._snapshots:
-            self._network.store.restore(self._snapshots[0])
-
-    def _hold(self, *, on: bool) -> None:
-        self._network.stands_still = on
-
-    def _start_store(self) -> None:
-        self._network.store_up = True
+            server.store.restore(self._snapshots[0])
 
     def _victims(self, fault: Fault) -> list[Process]:
         """The processes that a fault strikes: most faults one that runs. Of machines, one is never lost."""
@@ -162,10 +158,11 @@ class Striker:
         return [up[int(fault.choice * len(up)) % len(up)]] if len(up) >= least else []
 
     def _cordon(self, name: str, *, on: bool) -> None:
-        key, client = self._cordons.cordon(name), self._network.store.client
-
+        # Nodes and cordons are on the first server.
+        first = self._network.servers[0]
+        key, client = self._cordons.cordon(name), first.store.client
         cordon = Cordon(BEGIN_S + trio.current_time()).encode() if on else b""
-        self._network.operate(lambda: client.eval(_CORDON, 1, key, cordon))
+        self._network.operate(first, lambda: client.eval(_CORDON, 1, key, cordon))
 
     def _crash(self, fault: Fault, may_be: Callable[[str], bool]) -> None:
         nodes = [each.node for _, each in sorted(self._cluster.processes.items()) if each.node is not None]
@@ -176,6 +173,14 @@ class Striker:
             actors[int(fault.choice * len(actors)) % len(actors)].crash(OSError("a planned crash"))
         except MisuseError:
             self.counts["(was not running)"] += 1
+
+
+def _start(server: Server) -> None:
+    server.up = True
+
+
+def _hold(server: Server, *, on: bool) -> None:
+    server.stands_still = on
 
 
 def _nothing() -> None:

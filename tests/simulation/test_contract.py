@@ -66,7 +66,7 @@ async def rig(
 
     yield Rig(ledger, pass_time, time.wall_ms, SETTINGS)
     assert network.commands > 1
-    network.cut_all()
+    network.cut_all(network.servers[0])
     nursery.cancel_scope.cancel(reason="the test is over")
 
 
@@ -84,7 +84,7 @@ class VirtualThread(TrioThread):
 
     def __exit__(self, *exc: object) -> None:
         async def cut() -> None:
-            self._network.cut_all()
+            self._network.cut_all(self._network.servers[0])
 
         self.run(cut())
         super().__exit__(*exc)

@@ -71,7 +71,7 @@ async def test_simulated_hour_expires_what_an_hour_expires(
     assert await call("EXISTS", tombstone) == 0
     with pytest.raises(errors.NotFound):
         await ledger.read("r")
-    network.cut_all()
+    network.cut_all(network.servers[0])
     nursery.cancel_scope.cancel(reason="the test is over")
 
 

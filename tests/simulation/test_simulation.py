@@ -18,8 +18,8 @@ from tests.simulation.strikes import Charges
 from tests.simulation.themes import THEMES, plan_of
 
 SEEDS = 7
-_LEFT_OUT = {"calm", "losses"}
-"""Themes that the tests have no time for."""
+_LEFT_OUT = {"calm", "losses", "shards"}
+"""Themes that the tests have no time for. `just test-shards` runs seeds of `shards`."""
 _patient = pytest.mark.timeout(240)
 """For a run that takes seconds of the processor, and a minute on a machine with much else to do."""
 
@@ -42,6 +42,13 @@ def test_cluster_keeps_its_promise_in_seeds_of_most_themes() -> None:
 
 
 @_patient
+@pytest.mark.shards
+def test_ledger_on_three_servers_keeps_its_promise() -> None:
+    shown = _simulate("--theme", "shards", "--first", "1", "--seeds", "5", "--jobs", "1")
+    assert "5 seeds, 0 of them failed" in shown
+
+
+@_patient
 def test_seed_does_the_same_twice() -> None:
     first, again = (_simulate("--seed", "3", hash_seed=hash_seed) for hash_seed in (1, 2))
     traces = [re.findall(r"^trace ([0-9a-f]{64})$", text, re.MULTILINE) for text in (first, again)]
@@ -50,7 +57,7 @@ def test_seed_does_the_same_twice() -> None:
 
 def test_seeds_have_every_theme_and_every_kind_of_fault() -> None:
     plans = [plan_of(seed) for seed in range(400)]
-    assert {plan.theme for plan in plans} == set(THEMES)
+    assert {plan.theme for plan in plans} == {*THEMES} - {"shards"}
     assert {fault.kind for plan in plans for fault in plan.schedule} == set(KINDS)
     for plan in plans:
         kinds = {fault.kind for fault in plan.schedule}

@@ -25,6 +25,8 @@ class WorldSettings:
 
     gateways: int = 2
     workers: int = 2
+    shards: int = 1
+    """How many servers the ledger is on."""
     models: tuple[str, ...] = ("mock",)
     """`mock` is the mock of the package; `chain` and `fresh` are of `backend`."""
     slots: int = 3
@@ -264,6 +266,24 @@ def _calm(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, floa
     return world, (), 0, 1.0
 
 
+def _shards(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    """A ledger on three servers, of which one after the other is away, stands still or is full."""
+    world = WorldSettings(
+        shards=3,
+        workers=rng.choice((2, 3, 4)),
+        models=_models(rng),
+        preempt_after_s=rng.choice((0.0, 0.3)),
+        tenants=rng.random() < 0.3,
+        clients=8,
+        classes=True,
+        sessions=True,
+        visitors=EVERYONE,
+        bound_s=40.0,
+    )
+    of_servers = ("Redis away", "Redis stands still", "Redis full")
+    return world, (*of_servers * 4, *(kind for kind in KINDS if kind not in {*_OF_OTHERS, *of_servers})), 6, 6.0
+
+
 _THEMES: dict[str, tuple[int, _Theme]] = {
     "mixed": (6, _mixed),
     "contents": (5, _contents),
@@ -274,8 +294,11 @@ _THEMES: dict[str, tuple[int, _Theme]] = {
     "harmless": (4, _harmless),
     "calm": (2, _calm),
     "keeper": (4, _keeper),
+    "shards": (0, _shards),
 }
-"""Each theme, and how many seeds it has among others."""
+"""Each theme, and how many seeds it has among others. Those of `shards` are run for themselves: three servers take
+three times as long.
+"""
 THEMES = tuple(_THEMES)
 
 
@@ -283,7 +306,7 @@ def plan_of(seed: int, *, themes: tuple[str, ...] = (), kinds: tuple[str, ...] =
     """What a seed does: with one of `themes`, or of all; with faults of `kinds`, or with those of the theme."""
     rng = random.Random(f"plan of {seed}")
     names = themes or THEMES
-    name = rng.choices(names, [_THEMES[each][0] for each in names])[0]
+    name = themes[0] if len(themes) == 1 else rng.choices(names, [_THEMES[each][0] for each in names])[0]
     world, own, faults, within_s = _THEMES[name][1](rng)
     schedule = schedule_of(rng, kinds or own, faults=faults, within_s=within_s)
     return Plan(name, _with_a_worker_left(schedule) if name == "keeper" else schedule, world)

@@ -1,8 +1,10 @@
 """One simulation: the cluster, its clients, the faults that strike them, and the judgement."""
 
+import contextlib
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -11,7 +13,7 @@ from trio.testing import MockClock
 
 from llmactors.redislink.names import RedisNames
 from llmactors.testing.checker import CheckReport, check
-from llmactors.testing.usage_oracle import UsageSeen, usage_seen
+from llmactors.testing.usage_oracle import UsageSeen, usage_of_all, usage_seen
 from tests.chaos.order import Monitor, Order
 from tests.simulation import determinism
 from tests.simulation.backend import Bench
@@ -64,12 +66,13 @@ class Outcome:
 class World:
     """One simulation."""
 
-    def __init__(self, store: Store, seed: int, plan: Plan, folder: Path) -> None:
+    def __init__(self, store: Store, shards: Sequence[Store], seed: int, plan: Plan, folder: Path) -> None:
         world = plan.world
         self._store = store
+        self._clients = [each.client for each in (store, *shards)]
         self._seed = seed
         self._plan = plan
-        self._network = Network(store, random.Random(f"network of {seed}"))
+        self._network = Network(store, random.Random(f"network of {seed}"), shards)
         self._bench = Bench(random.Random(f"bench of {seed}"))
         rng = random.Random(f"world of {seed}")
         self._cluster = SimulatedCluster(self._network, self._bench, world, rng, folder)
@@ -131,7 +134,7 @@ class World:
             report=report,
             charges=self._striker.charges,
             bench=self._bench,
-            client=self._store.client,
+            clients=self._clients,
             left=left,
         )
         found = complaints(evidence)
@@ -161,30 +164,40 @@ class World:
         """Waits until no request is open; returns what is then still there. Backends hear of ends a little later."""
         left: list[str] = []
         with trio.move_on_after(_SETTLE_S):
-            while left := unsettled(self._store.client):  # noqa: ASYNC110 - the store's state
+            while left := self._unsettled():  # noqa: ASYNC110 - the stores' state
                 await trio.sleep(0.25)
             await trio.sleep(_HEARD_S)
         return left
+
+    def _unsettled(self) -> list[str]:
+        return [text for client in self._clients for text in unsettled(client)]
 
     def _usage(self) -> UsageSeen | None:
         """What Redis says of usage; None where Redis forgot what it had said."""
         if any(fault.kind == FORGETS for fault in self._plan.schedule):
             return None
-        return usage_seen(self._store.client, RedisNames("main"))
+        return usage_of_all([usage_seen(client, RedisNames("main")) for client in self._clients])
 
 
 def simulate(store: Store, seed: int, plan: Plan) -> Outcome:
     """Runs one simulation from its beginning to its end."""
     store.clear()
-    with tempfile.TemporaryDirectory(prefix="llmactors-simulation-") as folder:
-        world = World(store, seed, plan, Path(folder))
+    with contextlib.ExitStack() as stack:
+        shards = [stack.enter_context(Store(store.binary)) for _ in range(1, plan.world.shards)]
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="llmactors-simulation-"))
+        world = World(store, shards, seed, plan, Path(folder))
         clock = MockClock(autojump_threshold=0)
         if any(fault.kind == FORGETS for fault in plan.schedule):
             return trio.run(world.run, clock, clock=clock)
-        recording = Path(folder) / "monitor"
-        with Monitor(store.port, recording) as monitor:
-            outcome = trio.run(world.run, clock, clock=clock)
-        order = monitor.order()
-        found = read_bounds(recording, plan.world.slots, CONCURRENT_MAX)
+        monitors = [
+            stack.enter_context(Monitor(each.port, Path(folder) / f"monitor-{number}"))
+            for number, each in enumerate((store, *shards))
+        ]
+        outcome = trio.run(world.run, clock, clock=clock)
+        order, found = Order(), list(outcome.complaints)
+        for monitor in monitors:
+            monitor.close()
+            order = order.with_that_of(monitor.order())
+            found += read_bounds(monitor.path, plan.world.slots, CONCURRENT_MAX)
         found += [f"{len(order.violations)} writes out of order"] if order.violations else []
-        return attrs.evolve(outcome, order=order, complaints=[*outcome.complaints, *found])
+        return attrs.evolve(outcome, order=order, complaints=found)
