@@ -93,6 +93,7 @@ def run_server(
     settings: Mapping[str, object] | None = None,
     gateways: int = 1,
     workers: int = 1,
+    shards: int = 1,
     root: Path = ROOT,
 ) -> Iterator[RunningServer]:
     """Start the server `name` with `model` on a free port, and stop it when the block ends.
@@ -110,7 +111,7 @@ def run_server(
             yield served
     elif name in _APPENDFSYNC:
         environ = as_variables(settings or {})
-        with _cluster(model, environ, gateways, workers, _APPENDFSYNC[name], root) as served:
+        with _cluster(model, environ, (gateways, workers, shards), _APPENDFSYNC[name], root) as served:
             yield served
     elif name in PROXIES:
         with _proxy(name, model.split(), envs) as served:
@@ -133,12 +134,13 @@ def _alone(model: str, environ: Mapping[str, str], root: Path) -> Iterator[Runni
 
 @contextlib.contextmanager
 def _cluster(
-    model: str, environ: Mapping[str, str], gateways: int, workers: int, appendfsync: str, root: Path
+    model: str, environ: Mapping[str, str], shape: tuple[int, int, int], appendfsync: str, root: Path
 ) -> Iterator[RunningServer]:
+    gateways, workers, shards = shape
     with contextlib.ExitStack() as stack:
-        redis = stack.enter_context(RedisServer(appendfsync=appendfsync))
+        servers = [stack.enter_context(RedisServer(appendfsync=appendfsync)) for _ in range(shards)]
         start = functools.partial(_start, environ=environ, root=root)
-        over = ("--redis", redis.url)
+        over = ("--redis", ",".join(server.url for server in servers))
         # All nodes start at the same time, and are waited for afterwards.
         worker_of = [
             stack.enter_context(start("worker", "--model", model, "--metrics-bind", "", *over, "--name", f"w{number}"))
@@ -155,14 +157,13 @@ def _cluster(
             wait_ready(url)
         for gateway in gateway_of:
             wait_warm(gateway)
-        assert redis.process is not None
-        redis_pid = redis.process.pid
+        redis_pids = [server.process.pid for server in servers if server.process is not None]
         yield RunningServer(
             urls,
             {
                 "gateway": lambda: [pid for process in gateway_of for pid in process.pids],
                 "worker": lambda: [pid for process in worker_of for pid in process.pids],
-                "redis": lambda: [redis_pid],
+                "redis": lambda: redis_pids,
             },
         )
 

@@ -40,14 +40,14 @@ def _against(
 
 
 _CPU = "cpu_us_per_token"
-_SHAPES = ("2x2", "4x4")
+_SHAPES = ("2x2x2", "4x4x1")
 
 TARGETS = (
     # CPU time against a bare endpoint in the same run hardly depends on what else the machine does.
     _against("uvicorn", "saturate", _CPU, "CPU per token against bare uvicorn", 1.25, 2.0),
     _against("uvicorn", "steady", _CPU, "CPU per token against bare uvicorn, 100 streams", 1.25, 2.2),
     *(
-        Target("scale", f"{path}_ratio.{shape}", f"CPU per token of {shape} against 1x1{load}", None, 1.15, unit="x")
+        Target("scale", f"{path}_ratio.{shape}", f"CPU per token of {shape} against 1x1x1{load}", None, 1.15, unit="x")
         for path, load in ((_CPU, ""), (f"paced_{_CPU}", ", paced"), (f"grown_{_CPU}", ", grown"))
         for shape in _SHAPES
     ),

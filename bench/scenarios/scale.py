@@ -1,4 +1,4 @@
-"""N gateways and M workers over one Redis: the gain from more processes, and what a token costs with more of them.
+"""N gateways and M workers over S Redis servers: the gain from more processes, and what a token costs with them.
 
 Each gateway has a load client of its own. CPU time is that of all processes, so that the cost can be compared where the
 machine has fewer cores than the cluster has processes. Three loads:
@@ -19,7 +19,7 @@ from bench import client
 from bench.scenario import Bench, Figure, Round, Scenario, costs
 from bench.servers import CLUSTER, RunningServer
 
-SHAPES = ((1, 1), (2, 2), (4, 4))
+SHAPES = ((1, 1, 1), (2, 2, 1), (2, 2, 2), (4, 4, 1))
 CLIENTS = 60
 REQUESTS = 600
 MAX_TOKENS = 64
@@ -35,9 +35,9 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
     """Measure each number of gateways and workers on fresh clusters."""
     requests, streams = bench.size(SCENARIO, "requests"), bench.size(SCENARIO, "streams")
     found: Round = {"failed": 0, "requests_per_s": {}, "idle_cpu_ms_per_s": {}, **{path: {} for path in LOADS}}
-    for gateways, workers in SHAPES:
-        shape = f"{gateways}x{workers}"
-        run_server = functools.partial(bench.run_server, name, gateways=gateways, workers=workers)
+    for gateways, workers, shards in SHAPES:
+        shape = f"{gateways}x{workers}x{shards}"
+        run_server = functools.partial(bench.run_server, name, gateways=gateways, workers=workers, shards=shards)
         with run_server("mock:step_ms=0,slots=64") as server:
             _load(bench, server, clients=CLIENTS, requests=CLIENTS, max_tokens=MAX_TOKENS)
             load = _load(bench, server, clients=CLIENTS, requests=requests, max_tokens=MAX_TOKENS)
@@ -60,7 +60,7 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
 def ratios(found: Round) -> Round:
     """The cost of each shape of a cluster, of that of one gateway and one worker. Pure."""
     return {
-        f"{path}_ratio": {shape: cost / found[path]["1x1"] for shape, cost in found[path].items()} for path in LOADS
+        f"{path}_ratio": {shape: cost / found[path]["1x1x1"] for shape, cost in found[path].items()} for path in LOADS
     }
 
 
@@ -82,10 +82,10 @@ def _load(bench: Bench, server: RunningServer, *, clients: int, requests: int, m
     return {**summed, **costs(before, server.usage(), summed)}
 
 
-_NAMES = tuple(f"{gateways}x{workers}" for gateways, workers in SHAPES)
+_NAMES = tuple("x".join(map(str, shape)) for shape in SHAPES)
 SCENARIO = Scenario(
     name="scale",
-    about=f"N gateways and M workers over one Redis, loaded as in saturate; with {STREAMS} streams, a token each "
+    about=f"N gateways and M workers over S Redis servers, loaded as in saturate; with {STREAMS} streams, a token each "
     f"{STEP_MS} ms; and with {STREAMS} streams for each gateway",
     servers=(CLUSTER,),
     figures=(
@@ -96,7 +96,7 @@ SCENARIO = Scenario(
             for shape in _NAMES
         ),
         *(
-            Figure(f"{path}_ratio.{shape}", f"{shape}: server CPU per token{load}, of that of 1x1", "x")
+            Figure(f"{path}_ratio.{shape}", f"{shape}: server CPU per token{load}, of that of 1x1x1", "x")
             for path, load in LOADS.items()
             for shape in _NAMES[1:]
         ),

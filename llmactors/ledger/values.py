@@ -1,7 +1,7 @@
 """What a ledger is given, and what it answers: frozen values. `contract.py` says which operation takes which."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import msgspec
@@ -264,6 +264,18 @@ class ModelDemand:
     waiting: int
     oldest_s: float
     """How long the request that came first has waited since it was queued last, in seconds."""
+
+
+@attrs.frozen
+class QueueView:
+    """What one of several ledgers, the shards of a whole, says of the queues of one model."""
+
+    waiting: Mapping[int, int]
+    """How many tenants wait in each priority class."""
+    served: Mapping[int, float]
+    """The virtual time of the queue of each of these classes."""
+    claimers: Sequence[str]
+    """The workers that have looked at these queues of late."""
 
 
 @attrs.frozen

@@ -75,6 +75,7 @@ class LedgerKey(enum.Enum):
         ("period", "model"),
     )
     OFFERS = KeyKind("offers", "zset", "worker -> how many of its slots requests may be handed to", ("model",))
+    CLAIMERS = KeyKind("claimers", "zset", "worker -> when it last looked at the queues of a model, in ms", ("model",))
     CLAIM_RATE = KeyKind("claim_rate", "hash", "how fast requests for one model are claimed", ("model",))
     LIMIT = KeyKind("limit", "hash, or zset for permits", "what a caller has used of one limit", ("limit",))
 

@@ -8,6 +8,7 @@ import trio
 
 from llmactors.errors import Unavailable
 from llmactors.ledger import LedgerSettings, MemoryLedger
+from llmactors.ledger.values import QueueView
 
 _FOR_GATEWAYS = {"submit", "admit", "now_ms", "expected_wait_s", "places", "info", "read", "follow", "cancel", "forget"}
 _WAITS = {"beat", "leave", "claim", "preempt", "append", "finish", "release", "reap"}
@@ -21,6 +22,7 @@ class MemoryShard:
         self.settings = settings
         self._back = trio.Event()
         self._back.set()
+        self._claimers: dict[str, set[str]] = {}
         self.knows_it_is_away = True
         """Whether the process has noticed that the shard is away."""
 
@@ -44,9 +46,11 @@ class MemoryShard:
         """Brings the shard back, with all that it had."""
         self._back.set()
 
-    async def waiting_tenants(self, model: str) -> dict[int, int]:
+    async def queue_view(self, worker: str, model: str) -> QueueView:
         shares = await self.memory.queue_shares([model])
-        return Counter(share.priority for share in shares)
+        claimers = self._claimers.setdefault(model, set())
+        claimers.add(worker)
+        return QueueView(Counter(share.priority for share in shares), {}, sorted(claimers))
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self.memory, name)

@@ -61,6 +61,7 @@ from llmactors.ledger.values import (
     Preemption,
     QueueDepth,
     QueuePlace,
+    QueueView,
     ReleaseHow,
     RequestInfo,
     SlotOffer,
@@ -401,10 +402,13 @@ class RedisLedger:
             for model, class_, count, oldest_ms in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True)
         )
 
-    async def waiting_tenants(self, model: str) -> dict[int, int]:
-        """How many tenants wait for a model, by priority class. For a ledger that is one of several shards."""
-        found = await self._functions.call_with_timeout("waiting_tenants", model)
-        return {int(class_): count for class_, count in zip(found[::2], found[1::2], strict=True)}
+    async def queue_view(self, worker: str, model: str) -> QueueView:
+        """As `ShardLedger.queue_view`, for a ledger that is one of several shards."""
+        classes, claimers = await self._functions.call_with_timeout("queue_view", worker, model)
+        urgency = [*map(int, classes[::3])]
+        served = dict(zip(urgency, map(float, classes[2::3]), strict=True))
+        waiting = dict(zip(urgency, classes[1::3], strict=True))
+        return QueueView(waiting, served, [each.decode() for each in claimers])
 
     # For operators.
 

@@ -3,7 +3,8 @@
 ledger     the `Ledger` over all shards       placement  on which shard a request lives
 shard      one shard, and what it is yet to be told while it is away
 workers    what workers do with all shards    members    what each worker of this process holds
-rotation   from which shards a worker claims  merging    sums, pages and lists of all shards
+rotation   the turns of the shards in claims  merging    sums, pages and lists of all shards
+preference  which shards a worker asks first
 """
 
 from llmactors.ledger.sharded.ledger import ShardedLedger

@@ -50,14 +50,19 @@ T = TypeVar("T")
 class ShardedLedger:
     """The ledger over `shards`, whose order all nodes must agree on. Run `run` as a task, and the shards themselves.
 
-    `settings` are those of the whole ledger. `place` makes the placement of so many shards.
+    `settings` are those of the whole ledger. `place` makes the placement of so many shards. A shard that does not
+    answer for `patience_s` counts as away.
     """
 
     def __init__(
-        self, shards: Sequence[ShardLedger], settings: LedgerSettings, place: Callable[..., Placement] = Placement
+        self,
+        shards: Sequence[ShardLedger],
+        settings: LedgerSettings,
+        place: Callable[..., Placement] = Placement,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.settings = settings
-        self.shards = tuple(Shard(number, ledger) for number, ledger in enumerate(shards))
+        self.shards = tuple(Shard(number, ledger, patience_s) for number, ledger in enumerate(shards))
         self.placement = place(len(self.shards), lambda number: self.shards[number].answers)
         """By this the ids of requests must be chosen, of a call with several requests in any case."""
         self._workers = ShardedWorkers(self.shards, self.placement)
@@ -276,19 +281,17 @@ class ShardedLedger:
 
     async def _all(self, operation: Callable[[ShardLedger], Awaitable[T]]) -> dict[int, T]:
         """The answers of all shards."""
-        found = await self._answers(operation, patience_s=4 * PATIENCE_S)
+        found = await self._answers(operation, times=4.0)
         if len(found) < len(self.shards):
             away = ", ".join(str(shard.number) for shard in self.shards if shard.number not in found)
             raise Unavailable(f"a part of the ledger is away: shard {away}", retry_after_s=1.0)
         return found
 
-    async def _answers(
-        self, operation: Callable[[ShardLedger], Awaitable[T]], *, patience_s: float = PATIENCE_S
-    ) -> dict[int, T]:
+    async def _answers(self, operation: Callable[[ShardLedger], Awaitable[T]], *, times: float = 1.0) -> dict[int, T]:
         found: dict[int, T] = {}
 
         async def ask(shard: Shard) -> None:
-            answer = await self._answer(shard, operation, patience_s)
+            answer = await self._answer(shard, operation, times)
             if answer is not None:
                 found[shard.number] = answer
 
@@ -298,10 +301,10 @@ class ShardedLedger:
         return dict(sorted(found.items()))
 
     async def _answer(
-        self, shard: Shard, operation: Callable[[ShardLedger], Awaitable[T]], patience_s: float = PATIENCE_S
+        self, shard: Shard, operation: Callable[[ShardLedger], Awaitable[T]], times: float = 1.0
     ) -> T | None:
         try:
-            return await shard.ask(lambda: operation(shard.ledger), patience_s)
+            return await shard.ask(lambda: operation(shard.ledger), times)
         except Unavailable:
             return None
 

@@ -29,6 +29,8 @@ class Member:
     """The shard that has a request in quarantine for this worker, which must be empty before. Else None."""
     late: dict[str, list[tuple[int, Claim]]] = attrs.field(factory=dict)
     """By model, what a shard that was slow to answer has handed to this worker meanwhile, with the shard."""
+    help_until: dict[tuple[str, int], float] = attrs.field(factory=dict)
+    """By model and shard, until when this worker claims there at once, though other workers prefer the shard."""
     _rotations: dict[str, Rotation] = attrs.field(factory=dict)
     _news: dict[str, set[int]] = attrs.field(factory=dict)
     _rejoined: int = 0
@@ -45,23 +47,27 @@ class Member:
         if model in self._news:
             self._news[model].add(shard)
 
-    def note_empty(self, model: str, shard: int) -> None:
-        """Notes that a shard had nothing more to claim for a model."""
+    def begin_claim(self, model: str, shard: int) -> None:
+        """Notes that a shard is asked for all that it has: what it hears of from now on may be more."""
         self._news.setdefault(model, set(range(self.shards))).discard(shard)
 
     def look_everywhere(self) -> None:
         """Notes that news may have been missed."""
         self._news.clear()
 
-    def where_to_claim(self, model: str, answering: set[int]) -> set[int]:
-        """The shards that the next claim for a model asks: those with news, or all of them where none has news."""
+    def where_to_claim(self, model: str, answering: set[int], *, hears: bool) -> set[int]:
+        """The shards that a claim for a model asks next: those with news. `hears`: whether news is listened to. A claim
+        asks all shards where none has news, because news can be lost.
+        """
         shards = answering & self.joined
         if self.suspects:
             # Only their own shard knows how many requests in quarantine may run together.
             return shards & {self.held[key] for key in self.suspects}
         if self.reserved_for is not None:
             return set() if self.held else shards & {self.reserved_for}
-        return shards & self._news.get(model, shards) or shards
+        if not hears:
+            return shards
+        return shards & self._news.get(model, shards)
 
     def take(self, claim: Claim, shard: int) -> bool:
         """Notes a claim of this worker. False for a request in quarantine that this worker must not begin, because it

@@ -14,8 +14,7 @@ import attrs
 import trio
 
 from llmactors.ledger.contract import Ledger
-from llmactors.ledger.sharded.rotation import Waiting
-from llmactors.ledger.values import AppendEntry, AppendOutcome, AppendResult, ReleaseHow
+from llmactors.ledger.values import AppendEntry, AppendOutcome, AppendResult, QueueView, ReleaseHow
 
 T = TypeVar("T")
 
@@ -41,8 +40,8 @@ class ShardLedger(Ledger, Protocol):
         """Returns once the ledger can be asked."""
         ...
 
-    async def waiting_tenants(self, model: str) -> Waiting:
-        """How many tenants wait for a model, by priority class."""
+    async def queue_view(self, worker: str, model: str) -> QueueView:
+        """What a worker that claims for a model wants to know of the queues, which hear of the worker by this."""
         ...
 
 
@@ -52,8 +51,12 @@ class Shard:
 
     number: int
     ledger: ShardLedger
+    patience_s: float = PATIENCE_S
+    """How long an operation waits for the shard, in seconds."""
     refused: dict[Key, AppendResult] = attrs.field(factory=dict)
     """What a kept append was answered, where that was not OK."""
+    on_return: Callable[[], None] = lambda: None
+    """Called when a slow shard answers again."""
     _kept: list[Callable[[], Awaitable[None]]] = attrs.field(factory=list)
     _keeps: trio.Event = attrs.field(factory=trio.Event)
     _is_slow: bool = False
@@ -79,12 +82,13 @@ class Shard:
                 await self.ledger.wait_up()
                 await self.ledger.reap()  # waits until the shard answers; any node may reap at any time
                 self._is_slow = False
+                self.on_return()
 
-    async def ask(self, operation: Callable[[], Awaitable[T]], patience_s: float = PATIENCE_S) -> T | None:
-        """The answer of the shard; None where the shard is away or does not answer in time."""
+    async def ask(self, operation: Callable[[], Awaitable[T]], times: float = 1.0) -> T | None:
+        """The answer of the shard; None where it is away, or does not answer within so many times its patience."""
         if not self.answers:
             return None
-        with trio.move_on_after(patience_s):
+        with trio.move_on_after(times * self.patience_s):
             return await operation()
         self.note_slow()
         return None

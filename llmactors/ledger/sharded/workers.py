@@ -4,6 +4,7 @@ No operation waits for one shard that is away: a claim takes from the others, an
 beat renews the leases on the others.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -13,8 +14,8 @@ import trio
 
 from llmactors.ledger.sharded.members import Member
 from llmactors.ledger.sharded.placement import Placement
-from llmactors.ledger.sharded.rotation import Waiting, weights
-from llmactors.ledger.sharded.shard import PATIENCE_S, Key, Shard
+from llmactors.ledger.sharded.preference import Preference
+from llmactors.ledger.sharded.shard import Key, Shard
 from llmactors.ledger.values import (
     AppendEntry,
     AppendOutcome,
@@ -34,7 +35,11 @@ log = structlog.get_logger("llmactors.ledger")
 
 _CLAIM_OVER = {AppendOutcome.FENCED, AppendOutcome.STOP, AppendOutcome.GONE}
 _LOOK_AT_QUEUES_S = 0.25
-"""How old the numbers of waiting tenants may be by which shards take turns, in seconds."""
+"""How old what is known of the queues may be, in seconds."""
+_OTHERS_FIRST_S = 0.1
+"""How long a worker leaves new requests on a shard to the workers that prefer the shard, in seconds."""
+_HELPS_S = 1.0
+"""How long a worker claims at once from a shard where a request has waited for half of this."""
 _ALL_AWAY_PAUSE_S = 0.05
 
 
@@ -46,9 +51,11 @@ class ShardedWorkers:
         self._placement = placement
         self._members: dict[str, Member] = {}
         self._listening: dict[tuple[str, str], _News] = {}
-        self._waiting: dict[str, dict[int, Waiting]] = {}
-        self._looked_at: dict[str, float] = {}
+        self._preferences: dict[tuple[str, str], Preference] = {}
+        self._looked_at: dict[tuple[str, str], float] = {}
         self.nursery: trio.Nursery | None = None
+        for shard in shards:
+            shard.on_return = partial(self._claim_again, shard.number)
 
     def __repr__(self) -> str:
         return f"<ShardedWorkers {sorted(self._members)}>"
@@ -96,24 +103,32 @@ class ShardedWorkers:
         if member is None:
             return []
         claims = await self._begin(member, member.late.pop(model, []), slots)
+        self._look_at_queues(member, model)
+        preference, is_mostly_free = self._preference(worker, model), slots > len(member.held)
         tried: set[int] = set()
         while len(claims) < slots:
-            answering = {shard.number for shard in self._shards if shard.answers} - tried
-            asked = member.where_to_claim(model, answering)
+            answering = self._answering()
+            asked = member.where_to_claim(model, answering - tried, hears=(worker, model) in self._listening)
             if not asked:
                 break
-            if len(asked) > 1:
-                self._look_at_queues(model)
-            shares = member.rotation(model).share(slots - len(claims), asked, weights(self._waiting.get(model, {})))
+            own = preference.own_shards(answering & member.joined, is_mostly_free=is_mostly_free)
+            asked = asked & own.keys() or asked
+            weight_of = own if asked <= own.keys() else preference.weights
+            shares = member.rotation(model).share(slots - len(claims), asked, weight_of)
             member.reserved_for = None
             found = await self._claim(member, model, shares)
             for number, share in shares.items():
-                if len(found.get(number, ())) < share:
+                some = found.get(number, ())
+                if number not in own and any(claim.waited_s >= _OTHERS_FIRST_S / 2 for claim in some):
+                    member.help_until[model, number] = trio.current_time() + _HELPS_S
+                if len(some) < share:
                     tried.add(number)
-                    member.note_empty(model, number)
             got = [(number, claim) for number, some in found.items() for claim in some]
             claims += await self._begin(member, got, slots - len(claims))
         return claims
+
+    def _answering(self) -> set[int]:
+        return {shard.number for shard in self._shards if shard.answers}
 
     async def _begin(self, member: Member, got: Sequence[tuple[int, Claim]], slots: int) -> list[Claim]:
         """The claims that the worker can begin. Hands all others back."""
@@ -141,9 +156,12 @@ class ShardedWorkers:
         """
         answered = trio.Event()
         is_late = False
+        member.begin_claim(model, shard.number)
 
         async def claim() -> None:
             claims = await shard.ledger.claim(member.names[shard.number], model, slots)
+            if len(claims) == slots:
+                member.note_news(model, shard.number)  # there may be more
             if not is_late:
                 found[shard.number] = claims
             elif claims:
@@ -156,7 +174,7 @@ class ShardedWorkers:
             await claim()
             return
         self.nursery.start_soon(claim)
-        with trio.move_on_after(PATIENCE_S):
+        with trio.move_on_after(shard.patience_s):
             await answered.wait()
         if not answered.is_set():
             is_late = True
@@ -222,13 +240,35 @@ class ShardedWorkers:
     async def _listen(self, member: Member, model: str, shard: Shard, news: "_News") -> None:
         while self._members.get(member.worker) is member:
             heard = await shard.ledger.wait_work(member.names[shard.number], model)
+            if News.STOP in heard:
+                news.tell(News.STOP)
+            if News.WORK in heard and self._leaves_to_others(member, model, shard.number):
+                await trio.sleep(_OTHERS_FIRST_S)
             member.note_news(model, shard.number)
             news.tell(heard)
+
+    def _claim_again(self, shard: int) -> None:
+        """Has all workers claim from a shard that was slow: what they heard of the shard meanwhile led to no claim."""
+        for (worker, model), news in self._listening.items():
+            if (member := self._members.get(worker)) is not None:
+                member.note_news(model, shard)
+                news.tell(News.WORK)
+
+    def _leaves_to_others(self, member: Member, model: str, shard: int) -> bool:
+        """Whether other workers prefer the shard, and do not leave requests waiting there."""
+        shards = self._answering() & member.joined
+        own = self._preference(member.worker, model).own_shards(shards, is_mostly_free=True)
+        helps = member.help_until.get((model, shard), 0.0) > trio.current_time()
+        return bool(own) and shard not in own and not helps
 
     def _drop(self, worker: str) -> None:
         self._members.pop(worker, None)
         for key in [key for key in self._listening if key[0] == worker]:
             self._listening.pop(key).tell(News.STOP)
+        for key in [key for key in self._preferences if key[0] == worker]:
+            del self._preferences[key]
+        for key in [key for key in self._looked_at if key[0] == worker]:
+            del self._looked_at[key]
 
     def _let_go(self, key: Key) -> None:
         for member in self._members.values():
@@ -260,15 +300,19 @@ class ShardedWorkers:
             groups.setdefault(self._placement.shard_of(id_of(item)), []).append(item)
         return groups
 
-    def _look_at_queues(self, model: str) -> None:
-        """Has the numbers of waiting tenants read again, if they are old. Nothing waits for that."""
-        now = trio.current_time()
-        if self.nursery is not None and self._looked_at.get(model, 0.0) + _LOOK_AT_QUEUES_S <= now:
-            self._looked_at[model] = now
-            self.nursery.start_soon(self._read_queues, model)
+    def _preference(self, worker: str, model: str) -> Preference:
+        return self._preferences.setdefault((worker, model), Preference(worker))
 
-    async def _read_queues(self, model: str) -> None:
-        self._waiting[model] = await self._ask_all(lambda shard: shard.ledger.waiting_tenants(model))
+    def _look_at_queues(self, member: Member, model: str) -> None:
+        """Has the queues looked at again, if what is known of them is old. Nothing waits for that."""
+        now, key = trio.current_time(), (member.worker, model)
+        if self.nursery is not None and self._looked_at.get(key, -math.inf) + _LOOK_AT_QUEUES_S <= now:
+            self._looked_at[key] = now
+            self.nursery.start_soon(self._read_queues, member, model)
+
+    async def _read_queues(self, member: Member, model: str) -> None:
+        views = await self._ask_all(lambda shard: shard.ledger.queue_view(member.names[shard.number], model))
+        self._preference(member.worker, model).learn(views)
 
 
 class _News:

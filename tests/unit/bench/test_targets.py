@@ -72,17 +72,17 @@ def test_time_of_a_proxy_may_be_a_small_share_of_a_peers() -> None:
 
 
 def test_target_of_clusters_is_not_judged_for_one_process() -> None:
-    scale = {CLUSTER: {"cpu_us_per_token_ratio.4x4": 1.2, "cpu_us_per_token_ratio.2x2": 1.1}}
+    scale = {CLUSTER: {"cpu_us_per_token_ratio.4x4x1": 1.2, "cpu_us_per_token_ratio.2x2x2": 1.1}}
     judged = [each for each in judge({"scale": scale}) if each.value is not None]
     assert [(each.server, each.reached) for each in judged] == [(CLUSTER, True), (CLUSTER, False)]
     assert ALONE not in {each.server for each in judge({"scale": scale})}
 
 
 def test_cost_of_a_shape_is_compared_with_the_smallest() -> None:
-    costs = {"1x1": 20.0, "4x4": 25.0}
-    found = ratios(dict.fromkeys(LOADS, costs) | {"paced_cpu_us_per_token": {"1x1": 50.0, "4x4": 40.0}})
-    assert found["cpu_us_per_token_ratio"] == {"1x1": 1.0, "4x4": 1.25}
-    assert found["paced_cpu_us_per_token_ratio"] == {"1x1": 1.0, "4x4": 0.8}
+    costs = {"1x1x1": 20.0, "4x4x1": 25.0}
+    found = ratios(dict.fromkeys(LOADS, costs) | {"paced_cpu_us_per_token": {"1x1x1": 50.0, "4x4x1": 40.0}})
+    assert found["cpu_us_per_token_ratio"] == {"1x1x1": 1.0, "4x4x1": 1.25}
+    assert found["paced_cpu_us_per_token_ratio"] == {"1x1x1": 1.0, "4x4x1": 0.8}
 
 
 def test_missed_target_says_so_in_print() -> None:
