@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llmactors import __version__
 from llmactors.testing.node import NodeProcess
 from tests.support.forked_commands import COMMAND, ForkedPopen
 
@@ -66,5 +67,5 @@ def test_node_ends_with_a_signal(number: signal.Signals) -> None:
     ],
 )
 def test_other_commands_start_anew(words: list[str], options: dict[str, Any]) -> None:
-    done = subprocess.run([sys.executable, *words], capture_output=True, check=False, timeout=50, **options)
-    assert done.args[-1] == "--version"
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=50, **options)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
