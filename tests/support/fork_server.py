@@ -90,7 +90,8 @@ def _become(command: tuple[list[str], str, dict[str, str]], descriptors: list[in
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
-    sys.path[0] = folder  # as of `python -m`
+    added = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
+    sys.path[:1] = [folder, *added]  # as of `python -m`
     sys.argv = [sys.argv[0], *words]
     sys.orig_argv = [sys.executable, "-m", "llmactors", *words]
     return words

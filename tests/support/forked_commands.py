@@ -94,7 +94,8 @@ class ForkedPopen(_Popen):  # type: ignore[type-arg]  # the class takes the plac
         ends = [called["p2cread"], called["c2pwrite"], called["errwrite"]]
         streams = [place if number == -1 else number for place, number in enumerate(ends)]
         message = json.dumps([[os.fsdecode(word) for word in words[3:]], str(folder), environ]).encode()
-        suits = self.server.suits(environ) and not _has_another_package(folder) and not any(map(os.isatty, streams))
+        folders = [folder, *map(Path, filter(None, environ.get("PYTHONPATH", "").split(os.pathsep)))]
+        suits = self.server.suits(environ) and not any([*map(_has_another_package, folders), *map(os.isatty, streams)])
         if not suits or len(message) > _MESSAGE_BYTES:
             return super()._execute_child(*given)  # type: ignore[misc,no-any-return]
         try:
@@ -127,7 +128,9 @@ class ForkedPopen(_Popen):  # type: ignore[type-arg]  # the class takes the plac
 
 
 def _read_at_start(environ: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if name.startswith(_READ_AT_START)}
+    """The fork server reads PYTHONPATH again for each command."""
+    names = {name for name in environ if name.startswith(_READ_AT_START)} - {"PYTHONPATH"}
+    return {name: environ[name] for name in names}
 
 
 def _has_another_package(folder: Path) -> bool:
