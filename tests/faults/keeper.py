@@ -102,6 +102,24 @@ FAULTS = (
         (Edit("keeper/takeover.py", "if was_killed else 0.0", "if False else 0.0"),),
     ),
     Fault(
+        "A gateway that started while no worker ran",
+        (
+            Edit(
+                "cluster/models.py",
+                "if self.get(each.name) is None and each.capabilities",
+                "if False and each.capabilities",
+            ),
+        ),
+    ),
+    Fault(
+        "A gateway that has not looked at the workers",
+        (Edit("cluster/first_look.py", "if not self.is_taken:", "if False:"),),
+    ),
+    Fault(
+        "An answer is cut because its client reads it later",
+        (Edit("gateway/streaming/sse_stream.py", "if self._notes and parts[-1].end is not None:", "if False:"),),
+    ),
+    Fault(
         "A connection is cut because kills met it now and then",
         (Edit("keeper/takeover.py", "            self._kills.pop(cid, None)\n", ""),),
     ),
