@@ -210,7 +210,10 @@ class HeldServerConnection(ServerConnection):
         flags, next_in, reached = self._noted()
         if not data and not flags & COMPLETE:
             return
-        if self._rest or self._senders or self._link.is_behind or len(data) + len(reached) > RECORD_BYTES:
+        if len(data) + len(reached) > RECORD_BYTES and not self._rest and not self._senders:
+            flags |= LARGE
+            self._give_large(data)
+        if self._rest or self._senders or self._link.is_behind:
             await self._write_later(data, flags, next_in, reached)
             return
         self._record(data, flags, next_in, reached)
@@ -256,14 +259,18 @@ class HeldServerConnection(ServerConnection):
             if self._mute:
                 return
             self._journal.record_is_written()
-            if len(data) + len(reached) > RECORD_BYTES:
+            if len(data) + len(reached) > RECORD_BYTES and not flags & LARGE:
                 flags |= LARGE
-                self._journal.trim()  # what the keeper can forget is older than this record
-                self._journal.has_large = True
-                self._link.send_nowait(Large(self._cid, self._generation + 1), memfd_of(data))
+                self._give_large(data)
             await self._link.wait_sent()
             self._record(data, flags, next_in, reached)
-            await self._send_all(memoryview(data))
+            await self._send_all(memoryview(data)[self._write_now(data) :])
+
+    def _give_large(self, data: bytes) -> None:
+        """Gives the keeper the bytes of the next record, which do not fit the slot."""
+        self._journal.trim()  # what the keeper can forget is older than this record
+        self._journal.has_large = True
+        self._link.send_nowait(Large(self._cid, self._generation + 1), memfd_of(data))
 
     async def write_rest(self) -> None:
         """As for every connection."""

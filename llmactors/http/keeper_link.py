@@ -260,6 +260,11 @@ def _descriptor(control: list[tuple[int, int, bytes]]) -> int:
 def memfd_of(data: bytes) -> int:
     """A file in memory with `data` in it."""
     fd = os.memfd_create("llmactors-record", os.MFD_CLOEXEC)
-    with os.fdopen(fd, "wb", closefd=False) as file:
-        file.write(data)
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    except OSError:
+        os.close(fd)
+        raise
     return fd
