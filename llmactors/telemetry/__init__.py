@@ -15,7 +15,7 @@ bounded_log  a logger that leaves lines out when too many come at once
 line_writer  writes lines in a thread, bounded, and counts the lines that were dropped
 standard_streams  queues standard output and standard error
 redaction    removes prompts and secrets from log lines; pure
-stall        measures how late the event loop wakes a sleeping task
+stall        measures how long the event loop keeps tasks waiting
 thread_time  how much CPU time a thread got and wanted, and what that says of a stall
 busy_task    names the task that keeps the event loop busy
 tracing/     traces of requests

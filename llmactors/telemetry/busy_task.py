@@ -1,5 +1,6 @@
 """Names the task that keeps the event loop busy: a thread looks at the loop's thread while the loop is late."""
 
+import math
 import sys
 import threading
 import time
@@ -16,17 +17,18 @@ class BusyTaskSampler:
 
     Args:
         every_s: The time between two looks, in seconds.
-        late_s: A loop that is this much later than it announced is sampled.
+        late_s: A loop that is this much later than `due` is sampled.
         clock: Seconds, from any thread.
     """
 
     def __init__(
         self, *, every_s: float = 0.05, late_s: float = 0.05, clock: Callable[[], float] = time.perf_counter
     ) -> None:
+        self.due = math.inf
+        """When the loop should be through with its tasks, by `clock`. The loop's thread sets this."""
         self._every_s = every_s
         self._late_s = late_s
         self._clock = clock
-        self._due: float | None = None
         self._seen = ""
         self._loop_thread = 0
         self._ended = threading.Event()
@@ -44,18 +46,16 @@ class BusyTaskSampler:
         self._ended.set()
         self._sampler.join()
 
-    def expect(self, within_s: float) -> str:
-        """Announces that the loop calls again in `within_s` seconds. Returns the task that ran late before this call.
-
-        The text is empty where the loop was not late, or where no task ran while it was late.
+    def take(self) -> str:
+        """The task that ran while the loop was late, since the last call. Empty where the loop was not late, or where
+        no task ran while it was late.
         """
         seen, self._seen = self._seen, ""
-        self._due = self._clock() + within_s
         return seen
 
     def _sample(self) -> None:
         while not self._ended.wait(self._every_s):
-            if self._due is not None and self._clock() - self._due >= self._late_s:
+            if self._clock() - self.due >= self._late_s:
                 frames = sys._current_frames()  # noqa: SLF001 - the documented way to the frames of another thread
                 self._seen = running_task(frames.get(self._loop_thread)) or self._seen
 

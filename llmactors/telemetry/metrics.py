@@ -111,7 +111,9 @@ class Metrics:
         self._depth = new.gauges("llmactors_mailbox_depth", "Messages that wait in the actor's mailbox.", "actor")
         self._peak = new.gauges("llmactors_mailbox_peak", "The most messages that ever waited in the mailbox.", "actor")
         self._stalls = new.histogram(
-            "llmactors_event_loop_stall_seconds", "How late the event loop woke a sleeping task.", SHORT_SECONDS
+            "llmactors_event_loop_stall_seconds",
+            "The longest that the event loop kept a task waiting, about twenty times a second while it has work.",
+            SHORT_SECONDS,
         )
         self._worst_stall = new.gauge(
             "llmactors_event_loop_stall_seconds_max", "The longest stall of the last one to two minutes."
@@ -268,7 +270,7 @@ class Metrics:
         self._peak.of(actor).set(peak)
 
     def event_loop_late(self, late_s: float) -> None:
-        """Observes that a sleeping task was woken `late_s` seconds too late."""
+        """Observes that the event loop kept a task waiting for `late_s` seconds."""
         self._stalls.observe(late_s)
         self._stalls_of_late.add(late_s, self._clock())
 

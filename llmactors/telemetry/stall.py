@@ -1,5 +1,6 @@
-"""Measures how late Trio wakes a sleeping task. Code that stalls the event loop stalls every token stream."""
+"""Measures how long the event loop keeps tasks waiting. Code that stalls the event loop stalls every token stream."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -19,39 +20,100 @@ _NO_TASK = ""
 async def watch_event_loop(
     report: Callable[[float], None],
     *,
-    period_s: float = 0.05,
+    every_s: float = 0.05,
     threshold_s: float = 0.1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Never:
-    """Measures until it is cancelled.
+    """Measures until it is cancelled. The arguments are those of `LoopWatch`."""
+    with BusyTaskSampler(clock=clock) as sampler, OwnThread() as thread:
+        watch = LoopWatch(report, sampler, thread, every_s=every_s, threshold_s=threshold_s, clock=clock)
+        trio.lowlevel.add_instrument(watch)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with contextlib.suppress(KeyError):  # Trio removes an instrument that has raised an error
+                trio.lowlevel.remove_instrument(watch)
+
+
+class LoopWatch(trio.abc.Instrument):
+    """Measures every pass of Trio's scheduler, from when its first task could run until all its tasks have run.
+
+    A task that slept and measured how late it is woken would cost more, twenty wake-ups a second, and would see the
+    rest of a pass only.
 
     Args:
-        report: Is called with each measure: how late the task was woken, in seconds, 0 or more.
-        period_s: The time of each sleep. A stall is measured too short by the part that falls into the sleep.
-        threshold_s: Measures from here on are logged as well, in at most one line a minute. A line has the
-            longest stall, the cause of that stall and what to do, and the number of stalls since the line before.
+        report: Is called after a pass, at most once in `every_s` seconds, or else at the next pass: with the longest
+            wait of a task since the call before, in seconds, 0 or more.
+        sampler: Is told when the loop should be through, and asked which task was in the way.
+        thread: The times of the loop's thread.
+        every_s: The time between two reports, in seconds.
+        threshold_s: Waits from here on are logged as well, in at most one line a minute. A line has the longest wait,
+            its cause and what to do, and the number of such waits since the line before.
         clock: The clock of the measures, in seconds. A node's own event loop does not count the time of a stall.
     """
-    last_line, worst_s, worst, count = -math.inf, 0.0, {"cause": "", "task": ""}, 0
-    with BusyTaskSampler() as sampler, OwnThread() as thread:
-        while True:
-            due, before = clock() + period_s, thread.now()
-            sampler.expect(period_s)
-            await trio.sleep(period_s)
-            now = clock()
-            late_s = max(0.0, now - due)
-            report(late_s)
-            if late_s >= threshold_s:
-                task = sampler.expect(period_s) or _NO_TASK
-                count += 1
-                if late_s > worst_s:
-                    spent = thread.now().since(before)
-                    worst_s, worst = late_s, {"cause": explain_stall(late_s, spent, task), "task": task}
-            if count and now - last_line >= _LOG_EVERY_S:
-                _log.warning(
-                    "the event loop stalled, and with it every stream of this process",
-                    worst_s=round(worst_s, 3),
-                    stalls=count,
-                    **worst,
-                )
-                last_line, worst_s, count = now, 0.0, 0
+
+    def __init__(
+        self,
+        report: Callable[[float], None],
+        sampler: BusyTaskSampler,
+        thread: OwnThread,
+        *,
+        every_s: float,
+        threshold_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._report = report
+        self._sampler = sampler
+        self._thread = thread
+        self._every_s = every_s
+        self._threshold_s = threshold_s
+        self._clock = clock
+        now = clock()
+        self._due = now
+        """Since when a task could run, or will be able to."""
+        self._longest_s = 0.0
+        self._next_report = now + every_s
+        self._spent_before = thread.now()
+        """The times of the thread at the report before."""
+        self._last_line = -math.inf
+        self._worst_s = 0.0
+        self._worst = {"cause": "", "task": ""}
+        self._stalls = 0
+
+    def __repr__(self) -> str:
+        return f"<LoopWatch: {self._stalls} stalls since the last line>"
+
+    def before_io_wait(self, timeout: float) -> None:
+        """The tasks of a pass have run; the next one can run in `timeout` seconds, or at an event before."""
+        now = self._clock()
+        late_s = now - self._due
+        self._due = self._sampler.due = now + timeout
+        self._longest_s = max(self._longest_s, late_s)
+        if now >= self._next_report:
+            self._look(now)
+
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - Trio gives the argument
+        """A pass begins, at its time, earlier because of an event, or later where the process was stopped."""
+        now = self._clock()
+        if now < self._due:
+            self._due = self._sampler.due = now
+
+    def _look(self, now: float) -> None:
+        late_s, self._longest_s = self._longest_s, 0.0
+        self._next_report = now + self._every_s
+        before, self._spent_before = self._spent_before, self._thread.now()
+        task = self._sampler.take() or _NO_TASK
+        self._report(late_s)
+        if late_s >= self._threshold_s:
+            self._stalls += 1
+            if late_s > self._worst_s:
+                cause = explain_stall(late_s, self._spent_before.since(before), task)
+                self._worst_s, self._worst = late_s, {"cause": cause, "task": task}
+        if self._stalls and now - self._last_line >= _LOG_EVERY_S:
+            _log.warning(
+                "the event loop stalled, and with it every stream of this process",
+                worst_s=round(self._worst_s, 3),
+                stalls=self._stalls,
+                **self._worst,
+            )
+            self._last_line, self._worst_s, self._stalls = now, 0.0, 0

@@ -77,7 +77,7 @@ FAULTS = (
     ),
     Fault(
         "The line about a stalled event loop",
-        (Edit("telemetry/stall.py", "task = sampler.expect(period_s) or _NO_TASK", "task = _NO_TASK"),),
+        (Edit("telemetry/stall.py", "task = self._sampler.take() or _NO_TASK", "task = _NO_TASK"),),
     ),
     Fault(
         "Large requests that have ended",
