@@ -93,7 +93,8 @@ class SseRenderer:
         seq, deltas = part.first_seq, part.deltas
         head, to_json = self._token_head, msgspec.json.encode
         if len(deltas) == 1 and part.end is None and not self._retry:  # most writes of a paced stream
-            return escape_separators(b'id: %d%b%d,"text":%b}\n\n' % (seq, head, seq, to_json(deltas[0].text)))
+            event = b'id: %d%b%d,"text":%b}\n\n' % (seq, head, seq, to_json(deltas[0].text))
+            return event if event.isascii() else escape_separators(event)
         pieces: list[bytes] = []
         for delta in deltas:
             number = b"%d" % seq

@@ -86,8 +86,8 @@ class Flusher:
             self._marked.append(stream)
             if stream.next_write < self._due:
                 self._due = stream.next_write
-                if self._due <= self._over_at:
-                    self._wake.set()
+                if self._due <= self._over_at or self._due <= trio.current_time():
+                    self._wake.set()  # a deadline in the past would wake the task too, by a cancel that costs much more
                 else:
                     self._until_due.deadline = self._due  # the task need not run before that time
 

@@ -52,6 +52,7 @@ class SseStream:
         self._follower = follower
         self._flusher = flusher
         self._timing = timing
+        self._flush_interval_s = timing.flush_interval_s
         self._metrics = metrics
         self._times = times
         exchange.ttft_s = times.ttft
@@ -125,15 +126,16 @@ class SseStream:
 
     def _flush(self, now: float) -> int:
         part = self._follower.take()
-        if not part.deltas and part.end is None:
+        tokens = len(part.deltas)
+        if not tokens and part.end is None:
             return 0
-        self.next_write = now + self._timing.flush_interval_s
-        if len(part.deltas) > MAX_HEAVY_EVENTS and not fits(part):
+        self.next_write = now + self._flush_interval_s
+        if tokens > MAX_HEAVY_EVENTS and not fits(part):
             self._leave(partial(self._write, [*pieces(part)]))
             return 0
         more: list[LogSlice] = []
         if part.end is not None:
-            if not part.deltas or self._flusher.may_end_together():
+            if not tokens or self._flusher.may_end_together():
                 self._leave(partial(self._write, [part]))
                 return 0
             # The last tokens are written in time, and do not wait until hundreds of streams have ended.
@@ -151,10 +153,9 @@ class SseStream:
             self._leave(partial(self._finish, more))
         elif more:
             self._leave(partial(self._write, more))
-        if part.deltas:
-            # The first token is measured exactly: a turn of the flusher takes milliseconds in a burst of new requests.
-            self._times.wrote(len(part.deltas), now if self._times.have_begun else trio.current_time())
-        return len(part.deltas)
+        # The first token is measured exactly: a turn of the flusher takes milliseconds in a burst of new requests.
+        self._times.wrote(tokens, now if self._times.have_begun else trio.current_time())
+        return tokens
 
     def _write_nowait(self, data: bytes, part: LogSlice | None = None) -> bool | None:
         """Writes a chunk, which is `part` of the log, without a wait."""
