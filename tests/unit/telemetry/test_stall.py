@@ -41,7 +41,7 @@ def stalls(turns: Sequence[Callable[[Loop], None]]) -> tuple[list[float], list[M
 
     with structlog.testing.capture_logs() as lines:
         loop = Loop(watch)
-        for turn in (*turns, lambda loop: loop.turn(0.0)):
+        for turn in (*turns, of(0.0)):
             turn(loop)
     return [round(late_s, 6) for late_s in reports], lines
 
