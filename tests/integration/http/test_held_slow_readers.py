@@ -55,6 +55,36 @@ async def test_answer_outlives_its_log(path: str, monkeypatch: pytest.MonkeyPatc
         assert body_of(found) == expected
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_choice_outlives_the_retention_of_another(stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first choice ends early, and then the gateway dies. The next one needs the logs of both."""
+    path, body = "/v1/chat/completions", {"model": "mock", "messages": CHAT, "max_tokens": 100, "n": 2, "seed": 7}
+    async with local_node(mock_model("step_ms=20"), retention_s=0.3) as node, lives_of(node.node, monkeypatch) as lives:
+        await node.wait_ready()
+        whole = (await node.client.post(path, json={**body, "max_tokens": 10})).json()
+        first, second = (choice["message"]["content"].split() for choice in whole["choices"])
+        stop = next(word for word in first if word not in second)
+        body |= {"stream": stream, "stop": stop}
+        expected = plain(b"\n" + (await node.client.post(path, json=body)).content).partition(b"\n")[2]
+        ended = (await node.node.ledger.statistics()).ended_total
+        async with lives.client() as client:
+            await client.send_all(request(path, body, "connection: close\r\n"))
+            found = b""
+            with trio.fail_after(ENDED_S):
+                while (await node.node.ledger.statistics()).ended_total == ended:  # noqa: ASYNC110 - nothing tells of it
+                    await trio.sleep(0.01)
+                await trio.sleep(0.8)  # the retention has passed
+                assert (await node.node.ledger.statistics()).ended_total == ended + 1
+                lives.life.die()
+                while data := await client.receive_some():
+                    found += data
+        assert not lives.cut
+        if stream:
+            assert body_of(found) == expected
+        else:
+            assert plain(b"\n" + found.partition(b"\r\n\r\n")[2]).partition(b"\n")[2] == expected
+
+
 def is_whole(lives: Lives) -> bool:
     """Whether the newest record says that the rest of the response is in it."""
     records = stored_records(lives.slots, lives.client_count % 64)
