@@ -3,6 +3,7 @@
 node                    a node in the event loop of the test, or as a process that the test can kill
 cluster                 gateways and workers as real processes, which are started again when they die
 managed_process         one process of a cluster
+tracebacks              the exceptions in what a process wrote
 redis_server            a real Redis or Valkey server of the test's own
 proxy                   a TCP proxy that stands for a network and fails on demand
 nemeses                 faults for a cluster: kill -9, freezes, lost connections, a full Redis

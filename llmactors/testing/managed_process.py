@@ -14,10 +14,11 @@ from typing import Literal, Self
 import attrs
 import trio
 
+from llmactors.testing.tracebacks import tracebacks_in
+
 Role = Literal["gateway", "worker"]
 
 _POLL_S = 0.02
-_TRACEBACK = "Traceback (most recent call last)"
 
 
 async def poll_until(condition: Callable[[], bool], *, every_s: float = _POLL_S) -> None:
@@ -136,13 +137,10 @@ class ManagedProcess:
         return _read(self._path("err"))
 
     def tracebacks(self) -> list[str]:
-        """The first traceback in each stderr file of the process, with up to 4000 characters that follow it."""
+        """What the process and its successors wrote to stderr of exceptions, each behind the name of its file."""
         found = []
         for path in sorted(self.directory.glob(f"{self.name}.*.err")):
-            text = _read(path)
-            if _TRACEBACK in text:
-                begin = text.rfind("\n", 0, text.index(_TRACEBACK)) + 1
-                found.append(f"{path.name}: {text[begin : begin + 4000]}")
+            found += [f"{path.name}: {text}" for text in tracebacks_in(_read(path))]
         return found
 
     def _path(self, kind: str) -> Path:

@@ -17,6 +17,7 @@ from llmactors.backends.build import ServedModel, serve_model
 from llmactors.config import Settings
 from llmactors.http.server import ListeningSocket
 from llmactors.system.node import Node
+from llmactors.testing.tracebacks import tracebacks_in
 
 
 class InjectedCrash(Exception):
@@ -146,3 +147,7 @@ class NodeProcess:
         errors = self._errors.fileno()
         # `seek` would also move the position at which the process writes.
         return os.pread(errors, os.fstat(errors).st_size, 0).decode()
+
+    def tracebacks(self) -> list[str]:
+        """What the process wrote to stderr of exceptions so far."""
+        return tracebacks_in(self.errors())

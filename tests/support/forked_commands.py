@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import llmactors
 
 COMMAND = [sys.executable, "-m", "llmactors"]
-_SERVER = Path(__file__).with_name("fork_server.py")
+_ROOT = Path(llmactors.__file__).parents[1]
 _PLAIN = {
     "executable": None, "preexec_fn": None, "close_fds": True, "pass_fds": (), "shell": False, "restore_signals": True,
     "gid": None, "gids": None, "uid": None, "umask": -1, "start_new_session": False, "process_group": -1,
@@ -67,9 +67,10 @@ class ForkServer:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             number = theirs.fileno()
-            command = [sys.executable, str(_SERVER), str(number)]
+            # As a module, so that the server imports the package that the tests import.
+            command = [sys.executable, "-m", "tests.support.fork_server", str(number)]
             quiet = subprocess.DEVNULL
-            self._process = _Popen(command, stdin=quiet, stdout=quiet, pass_fds=[number], env=self._environ)
+            self._process = _Popen(command, stdin=quiet, stdout=quiet, pass_fds=[number], env=self._environ, cwd=_ROOT)
         return mine
 
 

@@ -64,7 +64,7 @@ def test_node_serves_for_a_user_without_name_and_home() -> None:
     with NodeProcess("serve", "--model", "mock", "--bind", "127.0.0.1:0", prefix=(*prefix, *command)) as node:
         node.wait_ready()
         assert node.stop() == 0
-        assert "Traceback" not in node.errors()
+        assert node.tracebacks() == []
 
 
 def test_home_that_does_not_exist_is_no_fault_of_the_program(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from llmactors.testing.host import children_of, is_alive
+from llmactors.testing.tracebacks import tracebacks_in
 
 pytestmark = pytest.mark.integration
 
@@ -105,7 +106,7 @@ def test_up_serves_restarts_killed_processes_and_ends_in_order(up: Up) -> None:
     lines = [json.loads(line) for line in up.err.splitlines()]
     assert any(line.get("node") == "g1" for line in lines)
     assert [line["phase"] for line in lines if "phase" in line and "node" not in line] == OWN_PHASES
-    assert "Traceback" not in up.err
+    assert tracebacks_in(up.err) == []
 
 
 def test_no_process_outlives_a_killed_up(up: Up) -> None:

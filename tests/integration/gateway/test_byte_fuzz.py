@@ -18,9 +18,9 @@ def test_no_bytes_bring_out_a_server_error(request: pytest.FixtureRequest, figur
         result = fuzz(int(url.rpartition(":")[2]), connections=connections, seed=seed)
         answer = httpx.post(f"{url}/v1/generate", json={"prompt": "after", "max_tokens": 3})
         assert node.stop() == 0
-        errors = node.errors()
+        tracebacks = node.tracebacks()
     figures("byte fuzzer", f"seed {seed}", f"{result.connections} connections, statuses {dict(result.statuses)}")
     assert result.server_errors == []
     assert answer.json()["usage"]["completion_tokens"] == 3
-    assert "Traceback" not in errors, errors[-3000:]
+    assert tracebacks == []
     assert result.statuses[0] < connections / 2
