@@ -34,6 +34,26 @@ FAULTS = (
         ),
     ),
     Fault(
+        "A worker never hears that a request gave up its slot",
+        (
+            Edit(
+                "ledger/sharded/workers.py",
+                "member.over.append(late.given_up)",
+                "pass",
+            ),
+        ),
+    ),
+    Fault(
+        "A worker begins what a server gave to it late",
+        (
+            Edit(
+                "ledger/sharded/members.py",
+                "late[:] = [each for each in late if each[0] != shard]",
+                "pass",
+            ),
+        ),
+    ),
+    Fault(
         "A request in quarantine runs beside requests of another server",
         (
             Edit(

@@ -1,5 +1,7 @@
 """The workers of this process: what each of them holds on which shard. Pure."""
 
+from collections.abc import Sequence
+
 import attrs
 
 from llmactors.ledger.sharded.rotation import Rotation
@@ -29,6 +31,8 @@ class Member:
     """The shard that has a request in quarantine for this worker, which must be empty before. Else None."""
     late: dict[str, list[tuple[int, Claim]]] = attrs.field(factory=dict)
     """By model, what a shard that was slow to answer has handed to this worker meanwhile, with the shard."""
+    over: list[Key] = attrs.field(factory=list)
+    """The claims that gave up their slots by a swap that came late. The next beat names them."""
     help_until: dict[tuple[str, int], float] = attrs.field(factory=dict)
     """By model and shard, until when this worker claims there at once, though other workers prefer the shard."""
     _rotations: dict[str, Rotation] = attrs.field(factory=dict)
@@ -82,6 +86,13 @@ class Member:
             self.suspects.add(key)
         return True
 
+    def keep_late(self, model: str, shard: int, name: str, claims: Sequence[Claim]) -> None:
+        """Keeps for the next claim what a shard gave too late to the worker's id `name`. Where the shard has ended that
+        lease meanwhile, the claims are over.
+        """
+        if name == self.names[shard]:
+            self.late.setdefault(model, []).extend((shard, claim) for claim in claims)
+
     def let_go(self, key: Key) -> None:
         """Forgets a claim that is over."""
         self.held.pop(key, None)
@@ -92,6 +103,8 @@ class Member:
         lost = [key for key, of in self.held.items() if of == shard]
         for key in lost:
             self.let_go(key)
+        for late in self.late.values():
+            late[:] = [each for each in late if each[0] != shard]
         self._rejoined += 1
         self.names[shard] = f"{self.worker}~{self._rejoined}"
         self.joined.discard(shard)

@@ -61,6 +61,8 @@ class Shard:
     _keeps: trio.Event = attrs.field(factory=trio.Event)
     _is_slow: bool = False
     _slowed: trio.Event = attrs.field(factory=trio.Event)
+    _nursery: trio.Nursery | None = None
+    """Runs what outlives an operation; None before `run`."""
 
     @property
     def answers(self) -> bool:
@@ -74,8 +76,8 @@ class Shard:
 
     async def run(self) -> None:
         """Says what is kept once the shard is back, and finds out whether a slow shard answers again. For ever."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._say_what_is_kept)
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._say_what_is_kept)
             while True:
                 await self._slowed.wait()
                 self._slowed = trio.Event()
@@ -90,6 +92,35 @@ class Shard:
             return None
         with trio.move_on_after(times * self.patience_s):
             return await operation()
+        self.note_slow()
+        return None
+
+    async def ask_to_the_end(self, operation: Callable[[], Awaitable[T]], late: Callable[[T], None]) -> T | None:
+        """As `ask`, for what a shard gives to a worker or takes from one: were the answer lost, both would wait for the
+        worker. So the operation is never given up, and `late` is called with an answer that does not come in time.
+        """
+        if not self.answers:
+            return None
+        if self._nursery is None:
+            return await operation()
+        answers: list[T] = []
+        answered = trio.Event()
+        is_late = False
+
+        async def answer() -> None:
+            found = await operation()
+            if is_late:
+                late(found)
+            else:
+                answers.append(found)
+                answered.set()
+
+        self._nursery.start_soon(answer)
+        with trio.move_on_after(self.patience_s):
+            await answered.wait()
+        if answers:
+            return answers[0]
+        is_late = True
         self.note_slow()
         return None
 

@@ -85,6 +85,8 @@ class ShardedWorkers:
                 member.joined.add(number)
         for shard in self._shards:
             stop += [key for key in shard.refused if key in member.held]
+        stop += member.over
+        member.over.clear()
         for key in stop:
             member.let_go(key)
             self._shards[self._placement.shard_of(key[0])].refused.pop(key, None)
@@ -151,43 +153,48 @@ class ShardedWorkers:
     async def _claim_one(
         self, member: Member, model: str, shard: Shard, slots: int, found: dict[int, list[Claim]]
     ) -> None:
-        """Adds what a shard hands out to `found`. A claim is never given up, because what a shard has handed out would
-        wait for its worker: what comes too late is for the next claim.
-        """
-        answered = trio.Event()
-        is_late = False
-        member.begin_claim(model, shard.number)
+        """Adds what a shard hands out to `found`. What comes too late is for the next claim."""
+        name = member.names[shard.number]
 
-        async def claim() -> None:
-            claims = await shard.ledger.claim(member.names[shard.number], model, slots)
+        async def claim() -> list[Claim]:
+            member.begin_claim(model, shard.number)
+            claims = await shard.ledger.claim(name, model, slots)
             if len(claims) == slots:
                 member.note_news(model, shard.number)  # there may be more
-            if not is_late:
-                found[shard.number] = claims
-            elif claims:
-                member.late.setdefault(model, []).extend((shard.number, each) for each in claims)
-                if (news := self._listening.get((member.worker, model))) is not None:
-                    news.tell(News.WORK)
-            answered.set()
+            return claims
 
-        if self.nursery is None:
-            await claim()
-            return
-        self.nursery.start_soon(claim)
-        with trio.move_on_after(shard.patience_s):
-            await answered.wait()
-        if not answered.is_set():
-            is_late = True
-            shard.note_slow()
+        def keep(claims: list[Claim]) -> None:
+            if claims:
+                member.keep_late(model, shard.number, name, claims)
+                self._tell(member, model, News.WORK)
+
+        claims = await shard.ask_to_the_end(claim, keep)
+        if claims is not None:
+            found[shard.number] = claims
+
+    def _tell(self, member: Member, model: str, what: News) -> None:
+        if (news := self._listening.get((member.worker, model))) is not None:
+            news.tell(what)
 
     async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
-        """As `Ledger.preempt`, among the requests of one shard: a request gives its slot to one of the same shard."""
+        """As `Ledger.preempt`, among the requests of one shard: a request gives its slot to one of the same shard.
+
+        Of a swap that comes too late, the next beat says which request gave up its slot, and the next claim has the
+        other request.
+        """
         member = self._members.get(worker)
         if member is None:
             return None
         for number, offers in self._by_shard(offered, lambda each: each.request_id).items():
             shard, name = self._shards[number], member.names[number]
-            swap = await shard.ask(partial(shard.ledger.preempt, name, model, offers))
+
+            def keep(late: Preemption | None, number: int = number, name: str = name) -> None:
+                if late is not None:
+                    member.over.append(late.given_up)
+                    member.keep_late(model, number, name, [late.claim])
+                    self._tell(member, model, News.STOP | News.WORK)
+
+            swap = await shard.ask_to_the_end(partial(shard.ledger.preempt, name, model, offers), keep)
             if swap is not None:
                 member.let_go(swap.given_up)
                 member.take(swap.claim, number)

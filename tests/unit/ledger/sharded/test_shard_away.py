@@ -1,7 +1,7 @@
 """What happens while a shard is away, and when it is back."""
 
-from collections.abc import AsyncIterator
-from typing import cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from llmactors.errors import Unavailable
-from llmactors.ledger import AppendEntry, AppendOutcome, Candidate, Claim, LedgerSettings, ReleaseHow
+from llmactors.ledger import AppendEntry, AppendOutcome, Candidate, Claim, LedgerSettings, News, ReleaseHow, SlotOffer
 from llmactors.ledger.sharded import ShardedLedger, ShardLedger
 from llmactors.ledger.usage import UsageBy
 from llmactors.testing.ledger_suite import finished, request, tokens
@@ -41,7 +41,7 @@ class Three:
 
 @pytest.fixture
 async def three(nursery: trio.Nursery) -> AsyncIterator[Three]:
-    settings = LedgerSettings(lease_s=5.0)
+    settings = LedgerSettings(lease_s=5.0, preempt_after_s=0.5)
     shards = [
         MemoryShard(settings, now=trio.current_time, wall_ms=lambda: round(trio.current_time() * 1000))
         for _ in range(3)
@@ -135,6 +135,57 @@ async def test_lease_lost_on_one_shard_costs_only_its_requests(three: Three, aut
     [again] = await three.ledger.claim("w", "m", 3)
     assert again.request.id == IDS[1]
     assert await three.write(again, 1, 1) is AppendOutcome.OK
+
+
+@attrs.frozen
+class Slow:
+    """Has the answers of one operation of a shard wait for `answers`, though the shard has done the operation."""
+
+    answers: trio.Event = attrs.field(factory=trio.Event)
+
+    def __call__(self, operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def slow(*args: object) -> object:
+            found = await operation(*args)
+            await self.answers.wait()
+            return found
+
+        return slow
+
+
+async def test_swap_whose_answer_comes_late_is_made(three: Three, autojump_clock: MockClock) -> None:
+    await three.ledger.beat("w")
+    await three.ledger.submit(request(IDS[1], priority=2))
+    [given] = await three.ledger.claim("w", "m", 1)
+    urgent = "req_" + "b" * 30 + "01"
+    await three.ledger.submit(request(urgent, priority=0))
+    await trio.sleep(1.0)
+    slow, memory = Slow(), three.shards[1].memory
+    memory.preempt = slow(memory.preempt)  # type: ignore[method-assign, assignment]
+    await three.ledger.wait_work("w", "m")
+    offer = SlotOffer(IDS[1], given.epoch, 0)
+    assert await three.ledger.preempt("w", "m", [offer]) is None
+    assert (await three.ledger.beat("w")).stop == ()
+    slow.answers.set()
+    with trio.fail_after(5):
+        while News.STOP not in await three.ledger.wait_work("w", "m"):
+            pass
+    assert (await three.ledger.beat("w")).stop == ((IDS[1], given.epoch),)  # it may make no token that would be refused
+    assert [claim.request.id for claim in await three.ledger.claim("w", "m", 1)] == [urgent]
+
+
+async def test_late_claim_of_a_lost_lease_is_not_begun(three: Three, autojump_clock: MockClock) -> None:
+    await three.ledger.beat("w")
+    await three.ledger.submit(request(IDS[1]))
+    slow, memory = Slow(), three.shards[1].memory
+    quick, memory.claim = memory.claim, slow(memory.claim)  # type: ignore[method-assign, assignment]
+    assert await three.ledger.claim("w", "m", 1) == []
+    memory.claim = quick  # type: ignore[method-assign]
+    slow.answers.set()
+    await trio.sleep(0.1)
+    await memory.leave("w")
+    assert (await three.ledger.beat("w")).live
+    [claim] = await three.ledger.claim("w", "m", 1)
+    assert await three.write(claim, 1, 1) is AppendOutcome.OK
 
 
 async def test_lease_lost_on_all_shards_is_lost(three: Three, autojump_clock: MockClock) -> None:
