@@ -116,11 +116,13 @@ class Shard:
                 answered.set()
 
         self._nursery.start_soon(answer)
-        with trio.move_on_after(self.patience_s):
-            await answered.wait()
+        try:
+            with trio.move_on_after(self.patience_s):
+                await answered.wait()
+        finally:
+            is_late = not answers  # also where the worker's call is cancelled
         if answers:
             return answers[0]
-        is_late = True
         self.note_slow()
         return None
 
