@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 
 from llmactors.errors import ModelError
@@ -26,6 +27,10 @@ sys.dont_write_bytecode = False
 
 # A keeper starts each gateway a second time, for its standby. Tests that are not about the keeper have none.
 os.environ.setdefault("LLMACTORS_KEEPER", "false")
+
+# No test asserts how long an example takes: another process may have the core meanwhile.
+hypothesis.settings.register_profile("llmactors", deadline=None)
+hypothesis.settings.load_profile("llmactors")
 
 Figures = Callable[[str, str, object], None]
 Section = Callable[[], list[str]]

@@ -4,7 +4,7 @@ ledger     the `Ledger` over all shards       placement  on which shard a reques
 shard      one shard, and what it is yet to be told while it is away
 workers    what workers do with all shards    members    what each worker of this process holds
 rotation   the turns of the shards in claims  merging    sums, pages and lists of all shards
-preference  which shards a worker asks first
+preference which shards a worker asks first   heard      what a worker has heard of its shards
 """
 
 from llmactors.ledger.sharded.ledger import ShardedLedger

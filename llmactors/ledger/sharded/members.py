@@ -36,6 +36,8 @@ class Member:
     help_until: dict[tuple[str, int], float] = attrs.field(factory=dict)
     """By model and shard, until when this worker claims there at once, though other workers prefer the shard."""
     _rotations: dict[str, Rotation] = attrs.field(factory=dict)
+    _asked: set[tuple[str, int]] = attrs.field(factory=set)
+    """By model and shard, the claims that are not answered yet. They may outlive the call that made them."""
     _news: dict[str, set[int]] = attrs.field(factory=dict)
     _rejoined: int = 0
 
@@ -54,6 +56,11 @@ class Member:
     def begin_claim(self, model: str, shard: int) -> None:
         """Notes that a shard is asked for all that it has: what it hears of from now on may be more."""
         self._news.setdefault(model, set(range(self.shards))).discard(shard)
+        self._asked.add((model, shard))
+
+    def end_claim(self, model: str, shard: int) -> None:
+        """Notes that a shard was asked."""
+        self._asked.discard((model, shard))
 
     def look_everywhere(self) -> None:
         """Notes that news may have been missed."""
@@ -61,9 +68,10 @@ class Member:
 
     def where_to_claim(self, model: str, answering: set[int], *, hears: bool) -> set[int]:
         """The shards that a claim for a model asks next: those with news. `hears`: whether news is listened to. A claim
-        asks all shards where none has news, because news can be lost.
+        asks all shards where none has news, because news can be lost. It asks none that has not answered the claim
+        before: that one may still be given all the slots that are free.
         """
-        shards = answering & self.joined
+        shards = {shard for shard in answering & self.joined if (model, shard) not in self._asked}
         if self.suspects:
             # Only their own shard knows how many requests in quarantine may run together.
             return shards & {self.held[key] for key in self.suspects}

@@ -56,7 +56,7 @@ class Shard:
     refused: dict[Key, AppendResult] = attrs.field(factory=dict)
     """What a kept append was answered, where that was not OK."""
     on_return: Callable[[], None] = lambda: None
-    """Called when a slow shard answers again."""
+    """Called when a slow shard answers again, or was told what was kept."""
     _kept: list[Callable[[], Awaitable[None]]] = attrs.field(factory=list)
     _keeps: trio.Event = attrs.field(factory=trio.Event)
     _is_slow: bool = False
@@ -76,15 +76,19 @@ class Shard:
 
     async def run(self) -> None:
         """Says what is kept once the shard is back, and finds out whether a slow shard answers again. For ever."""
-        async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._say_what_is_kept)
-            while True:
-                await self._slowed.wait()
-                self._slowed = trio.Event()
-                await self.ledger.wait_up()
-                await self.ledger.reap()  # waits until the shard answers; any node may reap at any time
-                self._is_slow = False
-                self.on_return()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._say_what_is_kept)
+                while True:
+                    if not self._is_slow:  # it may be slow from the start, where an earlier call of this ended
+                        await self._slowed.wait()
+                    self._slowed = trio.Event()
+                    await self.ledger.wait_up()
+                    await self.ledger.reap()  # waits until the shard answers; any node may reap at any time
+                    self._is_slow = False
+                    self.on_return()
+        finally:
+            self._nursery = None
 
     async def ask(self, operation: Callable[[], Awaitable[T]], times: float = 1.0) -> T | None:
         """The answer of the shard; None where it is away, or does not answer within so many times its patience."""
@@ -97,7 +101,8 @@ class Shard:
 
     async def ask_to_the_end(self, operation: Callable[[], Awaitable[T]], late: Callable[[T], None]) -> T | None:
         """As `ask`, for what a shard gives to a worker or takes from one: were the answer lost, both would wait for the
-        worker. So the operation is never given up, and `late` is called with an answer that does not come in time.
+        worker. So the operation is given up only with `run`, and `late` is called with an answer that does not come in
+        time.
         """
         if not self.answers:
             return None
@@ -108,11 +113,13 @@ class Shard:
         is_late = False
 
         async def answer() -> None:
-            found = await operation()
-            if is_late:
-                late(found)
-            else:
-                answers.append(found)
+            try:
+                found = await operation()
+                if is_late:
+                    late(found)
+                else:
+                    answers.append(found)
+            finally:
                 answered.set()
 
         self._nursery.start_soon(answer)
@@ -160,11 +167,13 @@ class Shard:
 
     async def _say_what_is_kept(self) -> None:
         while True:
-            await self._keeps.wait()
+            if not self._kept:  # there may be something from the start, where an earlier call of `run` ended
+                await self._keeps.wait()
             self._keeps = trio.Event()
             while self._kept:
                 await self._kept[0]()  # waits until the shard is back
                 del self._kept[0]
+            self.on_return()
 
     async def _tell_kept(self, operation: Callable[[], Awaitable[AppendResult]]) -> None:
         await operation()

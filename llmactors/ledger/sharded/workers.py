@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 import trio
 
+from llmactors.ledger.sharded.heard import Heard
 from llmactors.ledger.sharded.members import Member
 from llmactors.ledger.sharded.placement import Placement
 from llmactors.ledger.sharded.preference import Preference
@@ -50,7 +51,7 @@ class ShardedWorkers:
         self._shards = shards
         self._placement = placement
         self._members: dict[str, Member] = {}
-        self._listening: dict[tuple[str, str], _News] = {}
+        self._listening: dict[tuple[str, str], Heard] = {}
         self._preferences: dict[tuple[str, str], Preference] = {}
         self._looked_at: dict[tuple[str, str], float] = {}
         self.nursery: trio.Nursery | None = None
@@ -109,7 +110,8 @@ class ShardedWorkers:
         preference, is_mostly_free = self._preference(worker, model), slots > len(member.held)
         tried: set[int] = set()
         while len(claims) < slots:
-            answering = self._answering()
+            # A shard that is yet to be told how claims ended would have the worker hold more than it has slots.
+            answering = {shard.number for shard in self._shards if shard.answers and not shard.kept}
             asked = member.where_to_claim(model, answering - tried, hears=(worker, model) in self._listening)
             if not asked:
                 break
@@ -158,15 +160,22 @@ class ShardedWorkers:
 
         async def claim() -> list[Claim]:
             member.begin_claim(model, shard.number)
-            claims = await shard.ledger.claim(name, model, slots)
+            is_answered = False
+            try:
+                claims = await shard.ledger.claim(name, model, slots)
+                is_answered = True
+            finally:
+                member.end_claim(model, shard.number)
+                if not is_answered:  # the next claim is given what this one was given
+                    member.note_news(model, shard.number)
+                    self._tell(member, model, News.WORK)
             if len(claims) == slots:
                 member.note_news(model, shard.number)  # there may be more
             return claims
 
         def keep(claims: list[Claim]) -> None:
-            if claims:
-                member.keep_late(model, shard.number, name, claims)
-                self._tell(member, model, News.WORK)
+            member.keep_late(model, shard.number, name, claims)
+            self._tell(member, model, News.WORK)  # also of what was heard of the shard meanwhile
 
         claims = await shard.ask_to_the_end(claim, keep)
         if claims is not None:
@@ -238,13 +247,13 @@ class ShardedWorkers:
             return await self._shards[0].ledger.wait_work(worker, model)
         news = self._listening.get((worker, model))
         if news is None:
-            news = self._listening[worker, model] = _News()
+            news = self._listening[worker, model] = Heard()
             for shard in self._shards:
                 self.nursery.start_soon(self._listen, member, model, shard, news)
         await news.heard.wait()
         return news.take()
 
-    async def _listen(self, member: Member, model: str, shard: Shard, news: "_News") -> None:
+    async def _listen(self, member: Member, model: str, shard: Shard, news: Heard) -> None:
         while self._members.get(member.worker) is member:
             heard = await shard.ledger.wait_work(member.names[shard.number], model)
             if News.STOP in heard:
@@ -320,23 +329,6 @@ class ShardedWorkers:
     async def _read_queues(self, member: Member, model: str) -> None:
         views = await self._ask_all(lambda shard: shard.ledger.queue_view(member.names[shard.number], model))
         self._preference(member.worker, model).learn(views)
-
-
-class _News:
-    """What one worker and model have heard from any shard."""
-
-    def __init__(self) -> None:
-        self.heard = trio.Event()
-        self._news = News(0)
-
-    def tell(self, news: News) -> None:
-        self._news |= news
-        self.heard.set()
-
-    def take(self) -> News:
-        news, self._news = self._news, News(0)
-        self.heard = trio.Event()
-        return news
 
 
 def _quarantined(found: tuple[int, Claim]) -> bool:

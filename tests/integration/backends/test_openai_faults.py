@@ -341,7 +341,7 @@ async def test_stream_is_read_byte_by_byte() -> None:
             [sse({"choices": [{"delta": {"content": "wörd 😀"}}]}).replace(b"\n", b"\r\n"), *ending()]
         ):
             await hit.data(bytes([byte]))
-            await trio.sleep(0.0005)
+            await trio.lowlevel.checkpoint()
         await hit.end()
 
     async with upstream(behave) as only, backend(only.url) as made:

@@ -158,6 +158,7 @@ async def test_key_is_refused_after_retention_and_free_after_tombstone(
 ) -> None:
     brief = LedgerSettings(retention_s=0.1, tombstone_s=0.5)
     monkeypatch.setattr("llmactors.system.wiring.ledger_settings", lambda _: brief)
+    monkeypatch.setattr("llmactors.gateway.openai.schema.SIBLINGS_S", brief.retention_s)
     async with local_node() as node:
         assert (await post(node, path, body, "k")).status_code == 200
         await wait_until(lambda: "0 ended" in repr(node.node.ledger))

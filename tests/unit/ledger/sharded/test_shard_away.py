@@ -39,16 +39,20 @@ class Three:
         return result.outcome
 
 
-@pytest.fixture
-async def three(nursery: trio.Nursery) -> AsyncIterator[Three]:
+def three_shards() -> Three:
     settings = LedgerSettings(lease_s=5.0, preempt_after_s=0.5)
     shards = [
         MemoryShard(settings, now=trio.current_time, wall_ms=lambda: round(trio.current_time() * 1000))
         for _ in range(3)
     ]
-    ledger = ShardedLedger(cast("list[ShardLedger]", shards), settings)
-    await nursery.start(ledger.run)
-    yield Three(ledger, shards)
+    return Three(ShardedLedger(cast("list[ShardLedger]", shards), settings), shards)
+
+
+@pytest.fixture
+async def three(nursery: trio.Nursery) -> AsyncIterator[Three]:
+    found = three_shards()
+    await nursery.start(found.ledger.run)
+    yield found
     nursery.cancel_scope.cancel(reason="the test is over")
 
 
@@ -186,6 +190,62 @@ async def test_late_claim_of_a_lost_lease_is_not_begun(three: Three, autojump_cl
     assert (await three.ledger.beat("w")).live
     [claim] = await three.ledger.claim("w", "m", 1)
     assert await three.write(claim, 1, 1) is AppendOutcome.OK
+
+
+async def test_slow_shard_is_asked_again_after_a_restart(autojump_clock: MockClock) -> None:
+    """The actor that runs the ledger may crash while a shard is slow. The shard must not count as away for ever."""
+    three = three_shards()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(three.ledger.run)
+        await three.ledger.beat("w")
+        three.shards[1].go_away(noticed=False)
+        await three.ledger.submit(request(IDS[0]))
+        assert len(await three.ledger.claim("w", "m", 3)) == 1
+        nursery.cancel_scope.cancel(reason="the ledger's actor crashes")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(three.ledger.run)
+        three.shards[1].come_back()
+        await trio.sleep(0.1)
+        await three.ledger.submit(request(IDS[1]))
+        assert [claim.request.id for claim in await three.ledger.claim("w", "m", 3)] == [IDS[1]]
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_kept_end_is_told_after_a_restart(autojump_clock: MockClock) -> None:
+    """The actor that runs the ledger may crash while a shard is yet to be told how a request ended."""
+    three = three_shards()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(three.ledger.run)
+        claims = await three.start()
+        three.shards[1].go_away()
+        assert await three.write(claims[1], 1, 2, ends=True) is AppendOutcome.OK
+        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel(reason="the ledger's actor crashes")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(three.ledger.run)
+        three.shards[1].come_back()
+        await trio.sleep(0.1)
+        assert (await three.ledger.read(IDS[1])).end == finished(2)
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_shard_is_not_asked_twice_at_once(three: Three, autojump_clock: MockClock) -> None:
+    """Two claims for the same free slots would give the worker twice as many requests as it has room for."""
+    await three.ledger.beat("w")
+    await three.ledger.wait_work("w", "m")
+    slow, memory = Slow(), three.shards[1].memory
+    quick, memory.claim = memory.claim, slow(memory.claim)  # type: ignore[method-assign, assignment]
+    for each in "abcd":
+        await three.ledger.submit(request("req_" + each * 30 + "01"))
+    assert await three.ledger.claim("w", "m", 2) == []
+    memory.claim = quick  # type: ignore[method-assign]
+    await trio.sleep(1.0)  # the shard answers other calls
+    assert await three.ledger.claim("w", "m", 2) == []
+    assert (await three.ledger.statistics()).running == 1
+    slow.answers.set()
+    await trio.sleep(0.1)
+    assert len(await three.ledger.claim("w", "m", 2)) == 2
+    assert (await three.ledger.statistics()).running == 2
 
 
 async def test_lease_lost_on_all_shards_is_lost(three: Three, autojump_clock: MockClock) -> None:
