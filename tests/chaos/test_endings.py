@@ -106,7 +106,7 @@ async def test_redis_that_lost_a_suffix_is_repaired(chaos: Chaos) -> None:
 
 @pytest.mark.model
 async def test_real_model_answer_is_the_same_after_all_workers_die(chaos: Chaos, gguf: Path) -> None:
-    body = {"prompt": "Tell me a short story about a dog.", "max_tokens": 48, "temperature": 0}
+    body = {"prompt": "Tell me a short story about a dog.", "max_tokens": 160, "temperature": 0}
     arguments = ("--slots", "4", "--context", "1024", "--threads", "1")
     settings = ClusterSettings(gateways=1, model=f"smollm2-135m={gguf}", worker_arguments=arguments, start_s=60)
     async with Cluster(settings) as cluster:

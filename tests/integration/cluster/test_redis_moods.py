@@ -86,9 +86,9 @@ def deleted_live(client: redis.Redis) -> Callable[[], object]:
 
     def answers_grow() -> bool:
         lines = [line.split() for name in hashes() for line in client.hvals(name)]
-        return sum(len(line) > 1 and int(line[1]) > 8 for line in lines) >= 4
+        return any(len(line) > 1 and int(line[1]) > 8 for line in lines)
 
-    soon(answers_grow, what="that four answers have nine tokens")
+    soon(answers_grow, what="that a running answer has nine tokens")
     for name in hashes():
         client.delete(name)
     return lambda: None
@@ -190,7 +190,7 @@ def lasting() -> Iterator[list[Lasting]]:
 def test_error_reply_ends_no_node_and_no_stream(lasting: list[Lasting], mood: str) -> None:
     """Every kind of server is in the mood at the same time."""
     with contextlib.ExitStack() as stack:
-        streams = [Stream(each.gateway.url, f"prompt {n}", max_tokens=60) for each in lasting for n in range(4)]
+        streams = [Stream(each.gateway.url, f"prompt {n}", max_tokens=120) for each in lasting for n in range(4)]
         askers = [stack.enter_context(Asker(each.gateway.url)) for each in lasting]
         clients = [stack.enter_context(each.server.client()) for each in lasting]
         ends = [MOODS[mood](client) for client in clients]

@@ -86,17 +86,20 @@ async def test_kill_9_of_the_gateway_loses_no_response_event() -> None:
 
 
 async def _check_call(cluster: Cluster, member: ManagedProcess) -> None:
-    """Kills the worker again and again in the middle of a call of a function: the call goes on."""
+    """Kills the worker twice in the middle of a call of a function: the call goes on.
+
+    A third death of a worker that comes back at once would convict the request, which runs alone each time.
+    """
     async with client_of(member) as client:
         stream = await client.responses.create(**ASK | {"max_output_tokens": 1000}, **CALL, stream=True)
         seen: list[ResponseStreamEvent] = []
         async for event in stream:
             seen.append(event)
-            if event.sequence_number in {8, 20, 32}:
+            if event.sequence_number in {8, 24}:
                 cluster.workers[0].kill()
         end = seen[-1]
         assert end.type == "response.completed"
-        assert len(seen) > 40, "the worker was killed three times before the end"
+        assert len(seen) > 30, "the worker was killed twice before the end"
         [call] = end.response.output
         assert call.type == "function_call"
         points = json.loads(call.arguments)["points"]

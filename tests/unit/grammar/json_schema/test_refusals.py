@@ -14,7 +14,7 @@ from llmactors.grammar.json_schema.convert import schema_grammar
 from llmactors.grammar.json_schema.keywords import SERVED, TYPES
 from llmactors.testing.schemas import SCHEMAS
 
-HELD_S = 0.02
+HELD_S = 0.05
 """The longest that one conversion may hold the event loop, in seconds."""
 
 
