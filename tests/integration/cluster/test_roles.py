@@ -47,7 +47,7 @@ class Stream(threading.Thread):
         self.events: list[dict[str, Any]] = []
         self.gap_s = 0.0
         self.start()
-        soon(lambda: bool(self.events))
+        soon(lambda: bool(self.events), 40.0, what="that the stream has begun")
 
     def run(self) -> None:
         body = {"prompt": self.prompt, "max_tokens": self.max_tokens, "stream": True}
