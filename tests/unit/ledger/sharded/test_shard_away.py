@@ -229,6 +229,24 @@ async def test_kept_end_is_told_after_a_restart(autojump_clock: MockClock) -> No
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
+async def test_worker_claims_once_kept_ends_are_told(three: Three, autojump_clock: MockClock) -> None:
+    claims = await three.start()
+    three.shards[1].go_away()
+    assert await three.write(claims[1], 1, 2, ends=True) is AppendOutcome.OK
+    another = "req_" + "b" * 30 + "01"
+    await three.shards[1].memory.submit(request(another))
+    await three.ledger.wait_work("w", "m")
+    await trio.sleep(1.0)
+    assert await three.ledger.claim("w", "m", 1) == []
+    three.shards[1].come_back()
+    found: list[Claim] = []
+    with trio.fail_after(5):
+        while not found:
+            await three.ledger.wait_work("w", "m")
+            found = await three.ledger.claim("w", "m", 1)
+    assert [claim.request.id for claim in found] == [another]
+
+
 async def test_shard_is_not_asked_twice_at_once(three: Three, autojump_clock: MockClock) -> None:
     """Two claims for the same free slots would give the worker twice as many requests as it has room for."""
     await three.ledger.beat("w")
