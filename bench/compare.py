@@ -101,7 +101,8 @@ def measure_round(
     with contextlib.ExitStack() as stack:
         running_servers: dict[int, RunningServer] = {}
         for place in turns.order(number):
-            server = bench.run_server(comparison.form, workload.model, root=revisions[place].root)
+            revision = revisions[place]
+            server = bench.run_server(comparison.form, workload.model, root=revision.root, settings=revision.settings)
             running_servers[place] = stack.enter_context(server)
         for place in turns.order(number):
             workload.turn(bench, running_servers[place])

@@ -2,7 +2,7 @@
 
     python -m bench.keeper                       # 300 streams, 20 kills, 5 upgrades: about four minutes
     python -m bench.keeper --kills 0 --upgrades 100
-    python -m bench.keeper --costs               # CPU per token, by turns, and memory per idle connection
+    python -m bench.keeper --costs               # CPU per token and requests/s by turns, and memory per idle connection
 
 One gateway and a worker run over a Redis that writes each append to the disk. Each client sends one request after the
 other on one connection, and compares every byte of every answer with the oracle of the simulated model. The program
@@ -20,12 +20,20 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import attrs
 import httpx
 import psutil
 import trio
 
+from bench.compare import compare
+from bench.comparison import Comparison, report
+from bench.processes import ROOT
+from bench.revisions import Revision
+from bench.scenario import Bench
+from bench.servers import CLUSTER
+from bench.workloads import WORKLOADS
 from llmactors.backends.mock.oracle import mock_prompt_tokens, sequence_hash, token_of
 from llmactors.keeper.status import KeeperStatus, status_of
 from llmactors.testing.cluster import Cluster, ClusterSettings
@@ -194,10 +202,10 @@ async def strikes(count: int, kills: int, upgrades: int) -> bool:
             print(f"{kind} at {count} streams: {text}, {len(found)} pauses")
     if costs_ms:
         print(f"CPU of a takeover for each stream: {statistics.median(costs_ms):.2f} ms (median of {len(costs_ms)})")
-    return report(clients)
+    return told(clients)
 
 
-def report(clients: list[Client]) -> bool:
+def told(clients: list[Client]) -> bool:
     """Prints what the clients got, and returns whether all was right."""
     faults = [fault for client in clients for fault in client.faults]
     answers, tokens = (sum(getattr(client, name) for client in clients) for name in ("answers", "tokens"))
@@ -205,21 +213,6 @@ def report(clients: list[Client]) -> bool:
     for fault in faults[:10]:
         print(f"  {fault}")
     return not faults
-
-
-async def cost(count: int, seconds: float, *, keeper: bool) -> tuple[float, bool]:
-    """The CPU time of gateway and keeper for each token, in microseconds."""
-    async with streams(count, keeper=keeper) as (cluster, clients):
-        pid = cluster.gateways[0].pid
-        pids = [pid]
-        if keeper:
-            pids.append((await wait_status(pid)).active)
-        await trio.sleep(STEP_S * TOKENS)
-        cpu, tokens = sum(map(cpu_s, pids)), sum(client.tokens for client in clients)
-        await trio.sleep(seconds)
-        cpu = sum(map(cpu_s, pids)) - cpu
-        tokens = sum(client.tokens for client in clients) - tokens
-    return cpu / tokens * 1e6, report(clients)
 
 
 async def memory(count: int, *, keeper: bool) -> dict[str, float]:
@@ -241,23 +234,22 @@ async def memory(count: int, *, keeper: bool) -> dict[str, float]:
         return {name: (sizes[1][name] - sizes[0][name]) / count for name in pids}
 
 
-async def costs(count: int, rounds: int, seconds: float) -> bool:
-    """Prints what a keeper costs. Returns whether every byte was right."""
-    found: dict[bool, list[float]] = {False: [], True: []}
-    is_right = True
-    for number in range(rounds):
-        for keeper in (False, True) if number % 2 else (True, False):
-            cpu, right = await cost(count, seconds, keeper=keeper)
-            found[keeper].append(cpu)
-            is_right = is_right and right
-            print(f"round {number + 1}, keeper {keeper}: {cpu:.1f} us for each token", flush=True)
-    without, with_keeper = (statistics.median(found[keeper]) for keeper in (False, True))
-    print(f"CPU for each token: {without:.1f} us without, {with_keeper:.1f} us with: {with_keeper / without - 1:+.1%}")
+def costs(rounds: int, seconds: float) -> bool:
+    """Prints what a keeper costs. Returns whether every load could be measured."""
+    cores = sorted(os.sched_getaffinity(0))
+    bench = Bench(client_core=cores[-1] if len(cores) > 1 else None)
+    comparisons = [Comparison(CLUSTER, WORKLOADS[name]) for name in ("paced", "saturate")]
+    without, with_keeper = (
+        Revision(f"{word} a keeper", "the working tree", ROOT, {"keeper": word == "with"})
+        for word in ("without", "with")
+    )
+    compare(bench, (without, with_keeper), comparisons, rounds=rounds, seconds=seconds)
+    print(report(comparisons, (without, with_keeper)))
     for keeper in (False, True):
-        sizes = await memory(800, keeper=keeper)
+        sizes = trio.run(partial(memory, 800, keeper=keeper))
         text = ", ".join(f"{name} {size / 1024:.1f} KiB" for name, size in sizes.items())
-        print(f"memory for each idle connection, keeper {keeper}: {text}")
-    return is_right
+        print(f"memory for each idle connection, {'with' if keeper else 'without'} a keeper: {text}")
+    return not any(each.errors for each in comparisons)
 
 
 def main() -> None:
@@ -266,11 +258,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--upgrades", type=int, default=5)
     parser.add_argument("--costs", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=4.0)
     chosen = parser.parse_args()
     if chosen.costs:
-        is_right = trio.run(costs, chosen.streams, chosen.rounds, chosen.seconds)
+        is_right = costs(chosen.rounds, chosen.seconds)
     else:
         is_right = trio.run(strikes, chosen.streams, chosen.kills, chosen.upgrades)
     if not is_right:

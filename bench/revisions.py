@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -29,6 +30,8 @@ class Revision:
     """Short hash and subject of the commit; for the working tree, those of the commit below it."""
     root: Path
     """The directory of the copy."""
+    settings: Mapping[str, object] = attrs.field(factory=dict)
+    """Settings of llmactors with which the copy runs."""
 
 
 def export(name: str | None, to: Path, repository: Path = ROOT) -> Revision:

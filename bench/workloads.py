@@ -104,7 +104,11 @@ WORKLOADS = {
             requests=6 * saturate.CLIENTS,
             max_tokens=saturate.MAX_TOKENS,
             turn_s=0.4,
-            figures=(CPU_PER_TOKEN, Figure("ttft_s.p50", "time to first token, p50", "ms", 1e3)),
+            figures=(
+                CPU_PER_TOKEN,
+                Figure("requests_per_s", "requests per second", "/s"),
+                Figure("ttft_s.p50", "time to first token, p50", "ms", 1e3),
+            ),
         ),
         Workload(
             name="idle",
