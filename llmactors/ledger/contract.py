@@ -45,6 +45,12 @@ class Follower(Protocol):
 
     Use a follower as a context manager: while it is open, the request counts as read. Once no follower of the request
     is open, the request's `resume_grace_ms` runs.
+
+    An open follower also keeps the log of a request that has ended, so that a client that reads slowly can go on at
+    another gateway: the log's `retention_s` begins again when the last follower closes. That moment counts for a log
+    with a longer time of its own as well; a log with a shorter one is kept for that time. No follower keeps a log for
+    longer than `longest_read_s` after its end, and logs beyond `retained_max` or `retained_tokens_max` are deleted in
+    any case, those that nobody reads first.
     """
 
     @property
@@ -262,7 +268,8 @@ class Ledger(Protocol):
 
         A lost lease puts the worker's requests back, or makes one in quarantine a dead letter. A passed deadline ends
         the request with `DEADLINE_EXCEEDED`. No reader for `resume_grace_ms` cancels it. A log that ended
-        `retention_s` ago, or its request's own `retention_ms`, is deleted, and a tombstone stays for `tombstone_s`.
+        `retention_s` ago, or its request's own `retention_ms`, is deleted, unless a `Follower` has kept it, and a
+        tombstone stays for `tombstone_s`.
         """
         ...
 

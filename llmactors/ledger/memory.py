@@ -107,7 +107,7 @@ class MemoryLedger:
                 return self._result(SubmitOutcome.CONFLICT, candidates, free=True)
             for candidate in candidates:
                 if (record := self._records.get(candidate.request.id)) is not None:
-                    self._readers_changed(record)
+                    self._life.restart_grace(record)
             return self._result(SubmitOutcome.DUPLICATE, candidates, free=True)
         if not self._life.queues.has_room_for([candidate.size for candidate in candidates]):
             return self._result(SubmitOutcome.OVERLOADED, candidates, free=True)
@@ -135,7 +135,7 @@ class MemoryLedger:
 
     async def follow(self, request_id: str, after: int = 0) -> LogFollower:
         record = self._known(request_id, after)
-        return LogFollower(record, after, lambda: self._readers_changed(record))
+        return LogFollower(record, after, lambda: self._life.readers_changed(record))
 
     async def cancel(self, request_id: str) -> bool:
         record = self._known(request_id)
@@ -396,6 +396,3 @@ class MemoryLedger:
             self._life.lose_lease(lease)
             return None
         return lease
-
-    def _readers_changed(self, record: Record) -> None:
-        self._life.reader_grace.readers_changed(record, self._now())

@@ -19,7 +19,9 @@ class LedgerSettings:
     lease_s: float = attrs.field(default=5.0, validator=gt(0))
     """A worker that is silent for this long loses its requests."""
     retention_s: float = attrs.field(default=60.0, validator=ge(0))
-    """How long an ended request's log can be read."""
+    """How long an ended request's log can be read, counted from the end, or from when its last reader left."""
+    longest_read_s: float = attrs.field(default=3600.0, validator=ge(0))
+    """How long after its end a reader can keep a log from being deleted."""
     tombstone_s: float = attrs.field(default=600.0, validator=ge(0))
     """How long after `retention_s` the id is answered with `errors.Expired` instead of `errors.NotFound`."""
     quarantine_from_attempt: int = attrs.field(default=3, validator=ge(1))

@@ -43,7 +43,9 @@ class LedgerKey(enum.Enum):
     OPEN = KeyKind("open", "zset", "request that has not ended -> order of arrival")
     UNREAD = KeyKind("unread", "zset", "request -> when its grace without a reader ends, in ms")
     ENDED = KeyKind("ended", "zset", "request -> when its log is deleted, in ms")
-    ENDED_OF = KeyKind("ended_of", "zset", "request -> when it ended, in ms, of one tenant", ("tenant",))
+    ENDED_OF = KeyKind(
+        "ended_of", "zset", "request -> when it ended, or was last read after that, in ms, of one tenant", ("tenant",)
+    )
     ENDED_LOGS = KeyKind("ended_logs", "zset", "tenant -> how many of its logs are kept")
     ENDED_TOKENS = KeyKind("ended_tokens", "zset", "tenant -> how many tokens these logs count as")
     USAGE_RECORDS = KeyKind("usage_records", "stream", "entry MS-N: what a request has used that ended at this ms")

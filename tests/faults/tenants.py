@@ -57,8 +57,8 @@ FAULTS = (
         (
             Edit(
                 "ledger/core/archive.py",
-                "found = [first for kept in self._kept.values() if (first := kept.oldest_of(tenant)) is not None]",
-                "found = [kept.oldest() for kept in self._kept.values()]",
+                "record = self._kept.oldest_of(tenant)",
+                "record = self._kept.oldest()",
             ),
             Edit("ledger/redis/lifecycle.lua", "redis.call('ZREVRANGE', crowded, 0, 0)[1]", "nil"),
         ),

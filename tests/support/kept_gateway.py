@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import httpx
 
@@ -48,12 +48,14 @@ def wait_takeover(keeper: RunningKeeper, within_s: float = 60.0) -> KeeperStatus
 
 
 @contextlib.contextmanager
-def gateway_below_keeper(*flags: str) -> Iterator[str]:
-    """The URL of a gateway below a keeper, with a worker beside it."""
+def gateway_below_keeper(*flags: str, step_ms: int = 25, environ: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The URL of a gateway below a keeper, with a worker beside it. `environ` is that of both."""
+    both = environ or {}
     with RedisServer(appendfsync="always") as redis:
-        model = ("--model", "mock:step_ms=25,slots=32")
-        gateway = NodeProcess("gateway", "--bind", "127.0.0.1:0", "--redis", redis.url, *flags, environ=WITH_KEEPER)
-        worker = NodeProcess("worker", *model, "--metrics-bind", "", "--redis", redis.url)
+        model = ("--model", f"mock:step_ms={step_ms},slots=32")
+        of_gateway = ("--bind", "127.0.0.1:0", "--redis", redis.url, *flags)
+        gateway = NodeProcess("gateway", *of_gateway, environ={**WITH_KEEPER, **both})
+        worker = NodeProcess("worker", *model, "--metrics-bind", "", "--redis", redis.url, environ={**both})
         with gateway as node, worker:
             found = node.wait_ready()
             end = time.monotonic() + 60.0

@@ -31,9 +31,6 @@ DEFAULT_CHAT_TOKENS = 512
 DEFAULT_COMPLETION_TOKENS = 16
 """The default of OpenAI's own API for completions."""
 MAX_CHOICES = 16
-SIBLINGS_S = 3600.0
-"""How long the answer of one choice of several is kept, in seconds: until the longest choice of its call has ended. A
-gateway that takes over the connection of the call renders all choices again."""
 MAX_BIASES = 1024
 CHARS_PER_TOKEN = 4
 """The number of characters that one token id counts as in the bound on the length of a prompt."""
@@ -302,13 +299,6 @@ class ChoiceBody:
         calls = sum(len(call.name) + len(call.arguments) for message in self.messages for call in message.tool_calls)
         return ids + len(self.prompt) + sum(len(message.content) for message in self.messages) + calls
 
-    @property
-    def _retention_ms(self) -> int | None:
-        kept_s = self.retention_s
-        if kept_s is None and self.choices > 1:
-            kept_s = SIBLINGS_S
-        return None if kept_s is None else int(kept_s * 1000)
-
     def to_request(
         self,
         request_id: str,
@@ -339,7 +329,7 @@ class ChoiceBody:
             weight=weight,
             deadline_ms=self.deadline_ms,
             resume_grace_ms=int((resume_grace_s if self.grace_s is None else self.grace_s) * 1000),
-            retention_ms=self._retention_ms,
+            retention_ms=None if self.retention_s is None else int(self.retention_s * 1000),
             created_ms=time.time_ns() // 1_000_000,
             metadata=self.metadata,
             choices=self.choices,

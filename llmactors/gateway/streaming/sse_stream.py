@@ -1,6 +1,6 @@
 """One stream of server-sent events to one client."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
@@ -18,8 +18,6 @@ from llmactors.telemetry import Metrics
 from llmactors.telemetry.model_metrics import StreamTimes
 
 SSE_HEADERS: list[Header] = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
-MAX_RECORDED_BYTES = 4 * 1024 * 1024
-"""The most bytes of the end of an answer that are recorded together."""
 SSE_TYPE = "text/event-stream; charset=utf-8"
 
 
@@ -193,9 +191,6 @@ class SseStream:
 
     async def _write(self, parts: list[LogSlice], written_pieces: int = 0) -> bool:
         """Returns whether the stream has ended. The client has `written_pieces` of the end already."""
-        if self._notes and parts[-1].end is not None:
-            await self._write_to_end(parts, written_pieces)
-            return True
         for part in parts:
             if isinstance(part.end, Failed):
                 self._exchange.code = part.end.code
@@ -212,35 +207,6 @@ class SseStream:
                 await self._exchange.write(self._render(part), more=part.end is None)
             self._wrote(part)
         return parts[-1].end is not None
-
-    async def _write_to_end(self, parts: list[LogSlice], written_pieces: int) -> None:
-        """As `_write` of a log that has ended, with one write for all that is left, unless that is much.
-
-        The write is recorded whole. So a gateway that takes the connection over needs no log, which may be gone by then
-        where the client reads slowly.
-        """
-        data = bytearray()
-        for part in parts:
-            if isinstance(part.end, Failed):
-                self._exchange.code = part.end.code
-            apart = part.end is not None and self._render_apart is not None
-            for number, piece in enumerate(filter(None, self._render_pieces(part)), 1):
-                if apart and number <= written_pieces:
-                    continue
-                if len(data) + len(piece) > MAX_RECORDED_BYTES and data:
-                    await self._exchange.write(bytes(data))
-                    data.clear()
-                elif data:
-                    await trio.lowlevel.checkpoint()
-                data += piece
-                self._exchange.note_reached(Reached((part.first_seq - 1,), number).note() if apart else last_seq(part))
-            self._wrote(part)
-        await self._exchange.write(bytes(data), more=False)
-
-    def _render_pieces(self, part: LogSlice) -> Iterable[bytes]:
-        if part.end is not None and self._render_apart is not None:
-            return self._render_apart(part)
-        return (self._render(part),)
 
     def _wrote(self, part: LogSlice) -> None:
         if part.deltas:

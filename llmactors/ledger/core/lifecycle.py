@@ -101,8 +101,18 @@ class Lifecycle:
         record.due = self._due(request)
         if math.isfinite(record.due):
             self._deadlines.set(request.id, record.due)
-        self.reader_grace.readers_changed(record, self._now())
+        self.restart_grace(record)
         self._enqueue(record)
+
+    def restart_grace(self, record: Record) -> None:
+        """The request was submitted, perhaps again."""
+        self.reader_grace.readers_changed(record, self._now())
+
+    def readers_changed(self, record: Record) -> None:
+        """A follower of the request was opened or closed."""
+        self.restart_grace(record)
+        if record.end is not None:
+            record.read_at = self._now()
 
     def next_for(self, lease: Worker, model: str, passed: PassedOver) -> Record | None:
         """The request that `lease` starts next, if any. May reserve a suspect for it, and ends overdue requests.

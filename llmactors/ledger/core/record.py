@@ -27,6 +27,10 @@ class Record(TokenLog):
     """When the request expires; monotonic, in seconds."""
     extra_bytes: int = 0
     """The memory of what the log's tokens carry beside their texts; 0 before the end of the log."""
+    ended_at: float = 0.0
+    """When the request ended; monotonic, in seconds."""
+    read_at: float = 0.0
+    """When a follower of the ended request was last opened or closed; monotonic, in seconds."""
     ended_by: int = 0
     """The epoch whose worker ended the request; 0 where a client or a time limit ended it."""
     epoch: int = 0

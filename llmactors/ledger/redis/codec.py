@@ -120,6 +120,7 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
         {
             "lease_ms": round(settings.lease_s * 1000),
             "retention_ms": round(settings.retention_s * 1000),
+            "longest_read_ms": round(settings.longest_read_s * 1000),
             "tombstone_ms": round(settings.tombstone_s * 1000),
             "quarantine_from": settings.quarantine_from_attempt,
             "progress_tokens": settings.progress_tokens,

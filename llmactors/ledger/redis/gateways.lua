@@ -131,6 +131,7 @@ local function tail_one(c, channel, id, after)
   local r = load(c, id)
   if not r then return unknown(c, id) end
   add_reader(c, r, channel)
+  if r.st == 'e' then keep_read(c, r) end
   return slice(c, r, after)
 end
 
@@ -166,6 +167,18 @@ local function unfollow(c, args)
 end
 
 register('unfollow', unfollow, { 'allow-oom' })
+
+-- ids. Clients still read these logs, which have ended. Returns of each 1 if it is kept, and 0 if it is gone.
+local function still_read(c, args)
+  local found = {}
+  for i = 3, #args do
+    local r = apart(c, wrong_of_request, args[i], load, c, args[i])
+    found[#found + 1] = r and r.st == 'e' and keep_read(c, r) and 1 or 0
+  end
+  return found
+end
+
+register('still_read', still_read, { 'allow-oom' })
 
 register('now', function(c) return string.format('%.0f', c.now) end, { 'no-writes' })
 

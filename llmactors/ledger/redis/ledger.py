@@ -149,6 +149,7 @@ class RedisLedger:
             self._inbox,
             silence_s=self._redis.silence_s,
             unread_copy_s=self._redis.unread_copy_s,
+            still_read_s=min(self._redis.still_read_s, self.settings.retention_s / 3),
         )
         self._workers = Workers()
         self._due_at = math.inf

@@ -108,6 +108,11 @@ local function evict(c)
   return BATCH
 end
 
+-- Sets the times to live of a log that is deleted in `ms`, for the case that no node runs that deletes it.
+local function keep_ended(c, id, ms)
+  for _, of in ipairs({ key.request, key.body, key.log }) do keep(c, of(c, id), ms + settings(c).tombstone_ms + 60000) end
+end
+
 local function finish(c, r, last, by_epoch)
   local s = settings(c)
   check(c, r)
@@ -142,8 +147,7 @@ local function finish(c, r, last, by_epoch)
   add_share(key.ended_logs(c), r.t, 1)
   add_share(key.ended_tokens(c), r.t, retained)
   for _, name in ipairs({ key.ended(c), key.ended_of(c, r.t), key.ended_logs(c), key.ended_tokens(c) }) do keep(c, name) end
-  local longest = retention_ms + s.tombstone_ms + 60000 -- for the case that no node runs that evicts it
-  for _, of in ipairs({ key.request, key.body, key.log }) do keep(c, of(c, r.id), longest) end
+  keep_ended(c, r.id, retention_ms)
   push(c, r.g, push_item(r.id, r.ep, r.n + 1, nil, last))
   if redis.call('ZCARD', key.ended(c)) > s.retained_max or s.retained_tokens_max == 0 then evict(c) end
 end
@@ -239,6 +243,20 @@ local function add_reader(c, r, channel)
   r.g = r.g == '' and channel or r.g .. ' ' .. channel
   put_channels(c, r)
   redis.call('ZADD', key.unread(c), grace_ends(c, r), r.id)
+end
+
+-- A follower reads a log that has ended: `Archive._kept_until` in Lua. Returns whether the log is kept.
+local function keep_read(c, r)
+  local s, due = settings(c), tonumber(redis.call('ZSCORE', key.ended(c), r.id))
+  if not due then return false end
+  local read_at = math.min(c.now, tonumber(r.et or c.now) + s.longest_read_ms)
+  local until_ms = read_at + math.min(tonumber(r.rt or s.retention_ms), s.retention_ms)
+  if until_ms > due then
+    redis.call('ZADD', key.ended(c), until_ms, r.id)
+    redis.call('ZADD', key.ended_of(c, r.t), read_at, r.id) -- what nobody reads is deleted first
+    keep_ended(c, r.id, until_ms - c.now)
+  end
+  return true
 end
 
 -- The first lease of a member is in the append-only file, so that it is known after a restart of the server.

@@ -41,8 +41,15 @@ class LogCopy(TokenLog):
     """The log may have lost its end, so the log is to be read from the beginning and compared."""
     unreadable: int = 0
     """How many reads in a row failed because a key of the request has another type."""
+    is_gone: bool = False
+    """Redis keeps the log no longer, though it is read here."""
     opening: trio.Event | None = None
     """Set once the copy is complete so far, by a first read or because the request is new. Followers wait for it."""
+
+    @property
+    def is_kept_ended(self) -> bool:
+        """Whether Redis keeps the log, which has ended, as far as is known."""
+        return self.end is not None and not self.is_gone
 
     def merge(self, epoch: int, first_seq: int, tokens: Sequence[TokenDelta], end: Terminal | None) -> None:
         """Extends the copy by a part of the log, from a push or a read. Closes the copy if the two contradict."""

@@ -4,6 +4,7 @@ Redis may lose what it acknowledged last: after a crash with `appendfsync everys
 shorter than a copy, or the request is unknown. The reader extends the log, or restores the request with its tokens.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ class LogReader:
     """All logs that this process reads. Run `run` as a task.
 
     `inbox` is the channel of this process's pushes. The logs of running requests are read again after `silence_s`
-    without a push; a copy that nobody has used for `unread_copy_s` is dropped.
+    without a push; a copy that nobody has used for `unread_copy_s` is dropped. Redis is told every `still_read_s` which
+    logs are still read that have ended, so that it keeps them; 0: at each `sync`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class LogReader:
         *,
         silence_s: float,
         unread_copy_s: float,
+        still_read_s: float,
     ) -> None:
         self.losses = losses
         self.copies = LogCopies(trio.current_time, lambda copy: self.losses.note(RedisLoss.ENDED, copy.request_id))
@@ -47,6 +50,7 @@ class LogReader:
         self._inbox = inbox
         self._silence_s = silence_s
         self._unread_copy_s = unread_copy_s
+        self._still_read_s = still_read_s
         self._unfollowed: list[str] = []
         self._wake = trio.Event()
         self._syncing = trio.Lock()
@@ -57,7 +61,7 @@ class LogReader:
     async def run(self) -> None:
         """Reads logs until cancelled."""
         while True:
-            with trio.move_on_after(self._silence_s / 2):
+            with trio.move_on_after(min(self._silence_s / 2, self._still_read_s or math.inf)):
                 await self._wake.wait()
             self._wake = trio.Event()
             self.forget_unread(self._unread_copy_s)
@@ -103,9 +107,12 @@ class LogReader:
             self._wake.set()
 
     async def sync(self) -> None:
-        """Reads the logs of late copies, renews this gateway's lease, and says which requests are not read any more."""
+        """Reads the logs of late copies, renews this gateway's lease, and says which requests are read no more, and
+        which of those that have ended still are.
+        """
         async with self._syncing:
             await self._unfollow()
+            await self._keep_read()
             late = self._late_copies()
             while True:
                 some, late = late[:_READ_AT_ONCE], late[_READ_AT_ONCE:]
@@ -127,6 +134,16 @@ class LogReader:
             ids, self._unfollowed = self._unfollowed[:_READ_AT_ONCE], self._unfollowed[_READ_AT_ONCE:]
             gone = [each for each in ids if self.copies.get(each) is None]
             await self._functions.call_until_done("unfollow", self._inbox, *gone)
+
+    async def _keep_read(self) -> None:
+        """Has Redis keep the logs that have ended and that slow clients still read."""
+        told_by = trio.current_time() - self._still_read_s
+        read = [copy for copy in self.copies if copy.readers and copy.is_kept_ended and copy.updated_at <= told_by]
+        while read:
+            some, read = read[:_READ_AT_ONCE], read[_READ_AT_ONCE:]
+            kept = await self._functions.call_until_done("still_read", *(copy.request_id for copy in some))
+            for copy, is_kept in zip(some, kept, strict=True):
+                copy.updated_at, copy.is_gone = trio.current_time(), not is_kept
 
     def forget_unread(self, since_s: float) -> None:
         """Drops copies that nobody has used for `since_s` seconds, however much is written to their logs."""

@@ -13,6 +13,9 @@ class RedisLedgerSettings:
     """How long an operation of a gateway is retried before it raises `Unavailable`."""
     silence_s: float = 1.0
     """Re-read a running request's log after this silence: a push may be lost."""
+    still_read_s: float = 5.0
+    """How often at most a gateway says which logs its clients still read that ended so long ago: at least three times
+    in `retention_s`. A client that reads fast costs no such call."""
     unread_copy_s: float = 5.0
     """How long a gateway keeps its copy of a request that nobody reads there. If Redis forgets the request within this
     time, the gateway restores it. With `appendfsync everysec` Redis can forget the last two seconds."""

@@ -25,6 +25,7 @@ MACHINE_SETTINGS = LedgerSettings(
     max_queued=6,
     lease_s=5.0,
     retention_s=20.0,
+    longest_read_s=30.0,
     tombstone_s=30.0,
     suspects_together=(2,),
     conversation_kept_s=1e5,

@@ -2,6 +2,7 @@
 
 # ruff: noqa: D101, S101
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -76,6 +77,31 @@ class ArchiveSuite:
             assert (await rig.ledger.read(name)).end == finished(1)
         with pytest.raises(errors.Expired):
             await rig.ledger.read("oldest-2")
+
+    async def test_answers_that_are_read_are_evicted_last(self, rig: Rig) -> None:
+        kept = rig.settings.retained_max
+        claim = await rig.start(request("read"))
+        with await rig.ledger.follow("read"):
+            await rig.write(claim, 1, 1, finished(1))
+            await rig.pass_time(0.01)
+            await self._end_many(rig, "old", 1)
+            await rig.pass_time(0.01)
+            await rig.pass_time(0.01)
+            await self._end_many(rig, "new", kept - 1)
+            assert (await rig.ledger.read("read")).end == finished(1)
+            with pytest.raises(errors.Expired):
+                await rig.ledger.read("old-0")
+            assert (await rig.ledger.statistics()).ended == kept
+
+    async def test_answers_that_are_read_are_evicted_at_the_bound(self, rig: Rig) -> None:
+        kept = rig.settings.retained_max
+        with contextlib.ExitStack() as reading:
+            for each in range(kept + 2):
+                claim = await rig.start(request(f"r{each}"))
+                reading.enter_context(await rig.ledger.follow(f"r{each}"))
+                await rig.write(claim, 1, 1, finished(1))
+            assert (await rig.ledger.statistics()).ended == kept
+            assert (await rig.ledger.read(f"r{kept + 1}")).end == finished(1)
 
     async def _end_many(self, rig: Rig, prefix: str, count: int, **more: Any) -> None:
         for each in range(count):

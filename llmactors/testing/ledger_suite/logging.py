@@ -188,6 +188,50 @@ class EndSuite:
                     with pytest.raises((errors.Expired, errors.NotFound)):
                         await rig.ledger.read(name)
 
+    async def test_open_follower_keeps_an_ended_log(self, rig: Rig) -> None:
+        """Its retention begins again when the follower closes."""
+        claim, kept_s = await rig.start(), rig.settings.retention_s
+        with await rig.ledger.follow("r") as follower:
+            await rig.write(claim, 1, 2, finished(2))
+            for _ in range(3):
+                await rig.pass_time(0.6 * kept_s)
+                await rig.ledger.reap()
+                assert (await rig.ledger.read("r")).end == finished(2)
+            assert follower.take().end == finished(2)
+        await rig.pass_time(0.3 * kept_s)
+        await rig.ledger.reap()
+        with await rig.ledger.follow("r", 1) as again:
+            assert tuple(again.take().deltas) == tokens(2, 2)
+        await rig.pass_time(kept_s + 0.01)
+        await rig.ledger.reap()
+        with pytest.raises(errors.Expired):
+            await rig.ledger.read("r")
+
+    async def test_follower_that_comes_late_keeps_an_ended_log(self, rig: Rig) -> None:
+        claim, kept_s = await rig.start(), rig.settings.retention_s
+        await rig.write(claim, 1, 2, finished(2))
+        await rig.pass_time(0.9 * kept_s)
+        with await rig.ledger.follow("r"):
+            await rig.pass_time(0.6 * kept_s)
+            await rig.ledger.reap()
+            assert (await rig.ledger.read("r")).end == finished(2)
+
+    async def test_no_follower_keeps_an_ended_log_for_ever(self, rig: Rig) -> None:
+        claim = await rig.start()
+        with await rig.ledger.follow("r"):
+            await rig.write(claim, 1, 2, finished(2))
+            left_s = rig.settings.longest_read_s + rig.settings.retention_s
+            while left_s > 0.1:
+                await rig.ledger.read("r")
+                passed_s = min(0.6 * rig.settings.retention_s, left_s)
+                await rig.pass_time(passed_s)
+                await rig.ledger.reap()
+                left_s -= passed_s
+            await rig.pass_time(0.11)
+            await rig.ledger.reap()
+            with pytest.raises(errors.Expired):
+                await rig.ledger.read("r")
+
 
 class ReadSuite:
     async def test_request_never_submitted_is_not_found(self, rig: Rig) -> None:

@@ -146,6 +146,7 @@ class LedgerMachine(LedgerComparison):
         follower = self.run(self.ledger.follow(request_id))
         self.do(follower.__enter__)
         self.model.requests[request_id].readers += 1
+        self.model.requests[request_id].read_at = self.now_s
         self.readers.append(ReaderState(request_id, follower))
 
     @precondition(lambda self: self.readers)
@@ -155,7 +156,7 @@ class LedgerMachine(LedgerComparison):
         self.do(reader.close)
         if (each := self.model.requests.get(reader.request_id)) is not None and not reader.outlived:
             each.readers -= 1
-            each.unread_since = self.now_s
+            each.unread_since = each.read_at = self.now_s
 
     # Workers.
 

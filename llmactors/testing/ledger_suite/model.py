@@ -68,6 +68,8 @@ class ModelRequest:
     end: Terminal | None = None
     ended_by: int = 0
     ended_at: float = 0.0
+    read_at: float = 0.0
+    """When a reader of the ended request last came or left."""
     claimed_at: float = 0.0
     queue_s: float = 0.0
     run_s: float = 0.0
@@ -452,7 +454,7 @@ class LedgerModel:
             elif each.is_abandoned(now):
                 self.close(each, "cancelled", now)
         for request_id, each in list(self.requests.items()):
-            if each.state == "ended" and each.ended_at + self._retention_s(each) <= now:
+            if each.state == "ended" and self._kept_until(each, now) <= now:
                 self._bury(request_id, now)
         self.buried = {key: (request, until) for key, (request, until) in self.buried.items() if until > now}
 
@@ -480,9 +482,11 @@ class LedgerModel:
             bool(elsewhere) or (len(left) <= len(others) and all(each.is_quarantined for each in left))
         )
 
-    def _retention_s(self, each: ModelRequest) -> float:
-        own_ms = each.request.retention_ms
-        return self.settings.retention_s if own_ms is None else own_ms / 1000
+    def _kept_until(self, each: ModelRequest, now: float) -> float:
+        own_ms, general_s = each.request.retention_ms, self.settings.retention_s
+        kept_s = general_s if own_ms is None else own_ms / 1000
+        read_at = min(now if each.readers else each.read_at, each.ended_at + self.settings.longest_read_s)
+        return max(each.ended_at + kept_s, read_at + min(kept_s, general_s))
 
     def _bury(self, request_id: str, now: float) -> None:
         self.buried[request_id] = (self.requests.pop(request_id).request, now + self.settings.tombstone_s)

@@ -28,6 +28,7 @@ SUITE_SETTINGS = LedgerSettings(
     max_queued_bytes=4096,
     lease_s=0.5,
     retention_s=0.75,
+    longest_read_s=2.0,
     tombstone_s=1.0,
     dead_letters_kept=4,
     retained_max=24,

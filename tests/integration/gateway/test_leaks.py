@@ -98,7 +98,6 @@ async def test_thousands_of_abandoned_requests_leave_nothing(monkeypatch: pytest
     rng = random.Random(seed)
     brief = LedgerSettings(retention_s=0.1, tombstone_s=0.1)
     monkeypatch.setattr("llmactors.system.wiring.ledger_settings", lambda _: brief)
-    monkeypatch.setattr("llmactors.gateway.openai.schema.SIBLINGS_S", brief.retention_s)
     model, watch = watched_model("slots=24,step_ms=1,prefill_ms=2")
     async with local_node(
         model, resume_grace_s=0.02, background_s=0.2, response_ttl_s=0.1, rate_limit="1000000/s"

@@ -13,9 +13,15 @@ from llmactors.testing.redis_server import RedisServer
 pytestmark = pytest.mark.integration
 
 QUIET = RedisLedgerSettings(
-    outage_s=1e6, gateway_lease_s=60.0, look_for_work_s=5.0, disconnect_grace_s=1e6, call_timeout_s=60.0
+    outage_s=1e6,
+    gateway_lease_s=60.0,
+    look_for_work_s=5.0,
+    disconnect_grace_s=1e6,
+    call_timeout_s=60.0,
+    still_read_s=0.0,
 )
-"""Time jumps in these tests, which must not count as an outage. Workers look for work only when they are woken."""
+"""Time jumps in these tests, which must not count as an outage. Workers look for work only when they are woken. Before
+time passes, the ledger hears which ended logs are read."""
 
 BOUNDS = attrs.evolve(SUITE_SETTINGS, tombstone_s=60.0)
 """The server forgets a tombstone by its own clock, while the time of the ledger stands still."""

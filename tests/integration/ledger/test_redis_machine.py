@@ -41,9 +41,10 @@ LEFT = {
 """Keys that may be left once no request is."""
 
 QUIET = RedisLedgerSettings(
-    outage_s=1e6, gateway_lease_s=1e5, silence_s=3600.0, disconnect_grace_s=1e6, call_timeout_s=60.0
+    outage_s=1e6, gateway_lease_s=1e5, silence_s=3600.0, disconnect_grace_s=1e6, call_timeout_s=60.0, still_read_s=0.0
 )
-"""Time jumps in these tests, which must not count as an outage. The machine says when a log is read again."""
+"""Time jumps in these tests, which must not count as an outage. The machine says when a log is read again, and when
+Redis hears which ended logs are read."""
 
 
 class OnRedis:

@@ -22,9 +22,15 @@ from tests.support.sharded_promises import skip_promises_of_one_shard
 pytestmark = pytest.mark.integration
 
 QUIET = RedisLedgerSettings(
-    outage_s=1e6, gateway_lease_s=60.0, look_for_work_s=5.0, disconnect_grace_s=1e6, call_timeout_s=60.0
+    outage_s=1e6,
+    gateway_lease_s=60.0,
+    look_for_work_s=5.0,
+    disconnect_grace_s=1e6,
+    call_timeout_s=60.0,
+    still_read_s=0.0,
 )
-"""Time jumps in these tests, which must not count as an outage. Workers look for work only when they are woken."""
+"""Time jumps in these tests, which must not count as an outage. Workers look for work only when they are woken. Before
+time passes, the shards hear which ended logs are read."""
 PATIENCE_S = 60.0
 """So that no server counts as away where the machine is slow: the suite is about servers that answer."""
 BOUNDS = attrs.evolve(SUITE_SETTINGS, tombstone_s=60.0)
