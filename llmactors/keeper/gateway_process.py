@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from llmactors.keeper.connections import Packet
 from llmactors.keeper.protocol import MAX_MESSAGE_BYTES, SOCKET_VARIABLE, Message, decode
 from llmactors.keeper.silence import Silence
+from llmactors.keeper.takeover import Death
 
+_KILLS_FILE = "/proc/vmstat"
 HEAR_EVERY_S = 0.004
 """While a gateway serves, its messages wait together for so long. At its end, all of them are read at once."""
 
@@ -32,6 +34,8 @@ class GatewayProcess:
         self.dismissed = False
         self._condemned = False
         self.silence, self.frozen_at = Silence(self.started_at), 0.0
+        self.memory_kills_before = memory_kills()
+        """`memory_kills` when the process, or the last part of its takeover, began."""
         self.wakes, self.hear_at = select.EPOLLIN, 0.0
         """The events of the channel that wake the keeper, and when it next looks for messages."""
         self.outbox: deque[Packet] = deque()
@@ -54,6 +58,14 @@ class GatewayProcess:
     def fails(self, code: int) -> bool:
         """Whether it has ended with this code by a fault of its own: SIGKILL, where the keeper sent none, is none."""
         return code != -signal.SIGKILL or self._condemned
+
+    def death(self, code: int) -> Death:
+        """How it has ended with this code."""
+        if self.frozen_at:
+            return Death.FROZEN
+        if code != -signal.SIGKILL:
+            return Death.CRASHED
+        return Death.STARVED if memory_kills() > self.memory_kills_before else Death.KILLED
 
     def condemn(self) -> None:
         """Ends it for a fault of its own."""
@@ -79,6 +91,17 @@ class GatewayProcess:
             except OSError as error:
                 return isinstance(error, BlockingIOError)  # otherwise the process has ended
             self.outbox.popleft()
+
+
+def memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory, of the machine or of any control group."""
+    with contextlib.suppress(OSError, ValueError):
+        file = os.open(_KILLS_FILE, os.O_RDONLY)
+        try:
+            return int(os.read(file, 65536).partition(b"\noom_kill ")[2].partition(b"\n")[0])
+        finally:
+            os.close(file)
+    return 0
 
 
 def received(channel: socket.socket) -> Iterator[tuple[Message | None, int]]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from llmactors.keeper.connections import Packet
-from llmactors.keeper.gateway_process import HEAR_EVERY_S, GatewayProcess, received
+from llmactors.keeper.gateway_process import HEAR_EVERY_S, GatewayProcess, memory_kills, received
 from llmactors.keeper.log_line import write_log_line
 from llmactors.keeper.protocol import (
     LISTENING_VARIABLE,
@@ -160,7 +160,7 @@ class Keeper:
             self._epoll.modify(process.channel, wakes)
 
     def _give_next_part(self, process: GatewayProcess, now: float) -> None:
-        part = self._order.next_part(now)
+        part, process.memory_kills_before = self._order.next_part(now), memory_kills()
         if part is not None:
             self._part_at = process.started_at = now
             process.answered, process.giving = False, self._packets(part)
@@ -213,9 +213,8 @@ class Keeper:
         self._takeovers += 1
         cut, found, now = self._table.unprotected, None, time.monotonic()
         if not replaced and not (served and now >= self._stable_at):
-            frozen, ended_at, held = process.frozen_at > 0, process.frozen_at or now, self._table.connections
-            crashed = frozen or code != -signal.SIGKILL
-            found = self._order.ended_early(held, ended_at, crashed=crashed, answered=process.answered, frozen=frozen)
+            ended_at, held = process.frozen_at or now, self._table.connections
+            found = self._order.ended_early(held, ended_at, process.death(code), answered=process.answered)
             cut |= set() if found is None else {found}
         self._table.close_all(cut)
         told = f"{how}; the next gateway takes {len(self._table.connections)} connections over, and {len(cut)} are cut"

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Collection
+from enum import Enum
 
 STABLE_S = 1.0
 """A gateway that serves for less has ended early."""
@@ -15,6 +16,19 @@ MOST_KILLS = 6
 """So many gateways are killed while they take up the same connection, and at no other moment, before that is cut."""
 MOST_KILLED_AT = 4
 """Of so many connections the keeper notes that gateways were killed while they took the connection up."""
+STARVE_S = 1.0
+"""As `SETTLE_S`, for a gateway that the kernel has killed because memory ran out: that takes a while to fill."""
+MOST_SLOW = 8
+"""So many suspects or fewer are given `STARVE_S` apart."""
+
+
+class Death(Enum):
+    """How a gateway has ended."""
+
+    KILLED = "by SIGKILL, which may have come from outside"
+    CRASHED = "by itself, or by the keeper for a fault of its own"
+    FROZEN = "by the keeper, because its loop stood still"
+    STARVED = "by the kernel, because memory ran out"
 
 
 class TakeoverOrder:
@@ -32,6 +46,9 @@ class TakeoverOrder:
     connection that is taken up is innocent of the kills before. The wait before such a connection is five times as long
     as it takes to take one up, also on a slow machine. So of the kills from outside that come behind the connections
     before it, however fast, at most one in fifteen meets the connection.
+
+    The SIGKILL of a kernel without memory is no operator's, and counts as a crash. Memory fills slowly, so what was
+    given within a longer time is suspected, and suspects are given further apart.
     """
 
     def __init__(self) -> None:
@@ -46,6 +63,8 @@ class TakeoverOrder:
         """The connections that were given alone, and when."""
         self._longest_s = 0.0
         """The longest time in which a connection given alone was taken up."""
+        self._shows_s = SETTLE_S
+        """How long a suspect may take to show what it does."""
 
     def __repr__(self) -> str:
         return f"<TakeoverOrder doubted={len(self._doubted)} suspects={self._suspects} kills={self._kills}>"
@@ -81,24 +100,22 @@ class TakeoverOrder:
         """The wait before the next part: a suspect gets time to show what it does, and so do those before it."""
         following = self._parts[0][:1] if self._parts else []
         if self.must_be_heard:
-            return SETTLE_S
+            return self._shows_s
         if (crashes := [self._suspects[cid] for cid in following if cid in self._suspects]) != []:
-            return STABLE_S * (1 + crashes[0])
+            return max(STABLE_S, 2 * self._shows_s) * (1 + crashes[0])
         was_killed = any(cid in self._kills for cid in following)
         return min(MOST_SETTLE_S, max(SETTLE_S, 5 * self._longest_s)) if was_killed else 0.0
 
-    def ended_early(
-        self, cids: Collection[int], now: float, *, crashed: bool, answered: bool, frozen: bool = False
-    ) -> int | None:
+    def ended_early(self, cids: Collection[int], now: float, death: Death, *, answered: bool) -> int | None:
         """Notes the end of a gateway that had these connections, and returns the one that must be cut, if any.
 
-        `answered` says whether the gateway had taken up all that it was given. The end of a gateway that was `frozen`
-        is the moment at which it was last heard.
+        `answered` says whether the gateway had taken up all that it was given. The end of a gateway that was frozen is
+        the moment at which it was last heard.
         """
         if not self._alone:
             self._doubted = set(cids)
-        if crashed:
-            return self._crashed(now, frozen=frozen)
+        if death is not Death.KILLED:
+            return self._crashed(now, death)
         if answered or not self._alone:
             self._kills = {}
             return None
@@ -108,8 +125,10 @@ class TakeoverOrder:
         self._doubt_alone([last, *self._suspects])
         return last if kills >= MOST_KILLS else None
 
-    def _crashed(self, now: float, *, frozen: bool) -> int | None:
-        recent = [cid for at, cid in self._alone if now - at <= SETTLE_S]
+    def _crashed(self, now: float, death: Death) -> int | None:
+        frozen, starved = death is Death.FROZEN, death is Death.STARVED
+        recent = [cid for at, cid in self._alone if now - at <= (STARVE_S if starved else SETTLE_S)]
+        self._shows_s = STARVE_S if starved and len(recent) <= MOST_SLOW else SETTLE_S
         if frozen and self._alone and self._alone[-1][1] in self._suspects:
             recent = [self._alone[-1][1]]  # the gateway was heard behind the suspect before
         self._kills = {}

@@ -124,6 +124,10 @@ FAULTS = (
         (Edit("keeper/takeover.py", "            self._kills.pop(cid, None)\n", ""),),
     ),
     Fault(
+        "A connection for which memory runs out",
+        (Edit("keeper/takeover.py", "if death is not Death.KILLED:", "if death in {Death.CRASHED, Death.FROZEN}:"),),
+    ),
+    Fault(
         "A connection is cut for the crash",
         (
             Edit(

@@ -21,6 +21,16 @@ KEEPER = Path(llmactors.keeper.__file__).parent
 _SUBREAPER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
 """Becomes the command behind it, as a process that gets the orphans below it (PR_SET_CHILD_SUBREAPER)."""
 
+_WITH_KILLS_FILE = """
+import os, runpy, sys
+sys.argv = sys.argv[1:]
+sys.path.append(os.path.dirname(os.path.dirname(sys.argv[0])))
+import llmactors.keeper.gateway_process as gateway_process
+gateway_process._KILLS_FILE = os.environ["KILLS_FILE"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Becomes a keeper that reads this file in place of `/proc/vmstat`."""
+
 
 class KeeperRun:
     """Runs a keeper on a free port. `mode` says what gateways that start from here on do wrong."""
@@ -35,6 +45,7 @@ class KeeperRun:
         frozen_s: float = 10.0,
         files: int | None = None,
         takes_orphans: bool = False,
+        has_kills_file: bool = False,
     ) -> None:
         self._mode = folder / "mode"
         self.mode(mode)
@@ -49,6 +60,7 @@ class KeeperRun:
                 sys.executable,
                 "-S",
                 "-E",
+                *(("-c", _WITH_KILLS_FILE) if has_kills_file else ()),
                 str(KEEPER),
                 str(fd),
                 "http://x",
@@ -59,7 +71,10 @@ class KeeperRun:
             shell = ["prlimit", f"--nofile={files}:{files}"] if files else []
             if takes_orphans:
                 shell = [sys.executable, "-S", "-c", _SUBREAPER]
-            self.process = subprocess.Popen([*shell, *command, *program], pass_fds=[fd], stderr=errors)
+            kills = folder / "vmstat"
+            kills.write_text("nr_free_pages 7\noom_kill 41\n")
+            environ = {**os.environ, "KILLS_FILE": str(kills)}
+            self.process = subprocess.Popen([*shell, *command, *program], pass_fds=[fd], stderr=errors, env=environ)
 
     def __enter__(self) -> Self:
         self.wait_for(lambda status: status.active)

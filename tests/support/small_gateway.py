@@ -9,6 +9,8 @@ positions and no log. `python small_gateway.py MODE_FILE`: the file holds what t
     poison        no answer; a gateway that takes the connection over crashes at once
     slay          no answer; a gateway that takes the connection over is killed by SIGKILL
     venom         no answer; a gateway that takes the connection over crashes after 50 ms
+    hog MS        no answer; a gateway that takes the connection over is killed after so long, for want of memory
+    drop MS       the same, by SIGKILL alone
     spin          no answer; the gateway does nothing else from here on, nor does one that takes the connection over
     leave         the answer `left`, with no journal from here on
 """
@@ -212,6 +214,9 @@ class Connection:
                 self.answer = hashlib.sha256(rest[: int(size)]).hexdigest().encode() + b"\n"
             case ["poison" | "slay" | "venom" | "spin" as harm]:
                 self._harm(harm)
+            case ["hog" | "drop" as harm, after_ms] if self.taken_over:
+                signal.signal(signal.SIGALRM, lambda *_: killed(without_memory=harm == "hog"))
+                signal.setitimer(signal.ITIMER_REAL, int(after_ms) / 1000)
             case ["leave"]:
                 self.answer, self.protected = b"left\n", False
                 self.gateway.tell(Unprotected(self.cid))
@@ -269,6 +274,16 @@ class Connection:
             self.gateway.epoll.unregister(self.sock)
             self.sock.close()
             self.gateway.tell(Done(self.cid))
+
+
+def killed(*, without_memory: bool) -> None:
+    """Ends this process as its kernel does. The file is in place of `/proc/vmstat`."""
+    if without_memory:
+        with open(os.environ["KILLS_FILE"], "r+", encoding="ascii") as file:  # noqa: PTH123 - as below
+            count = int(file.read().split()[-1]) + 1
+            file.seek(0)
+            file.write(f"nr_free_pages 7\noom_kill {count}\n")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

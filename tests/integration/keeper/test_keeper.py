@@ -136,6 +136,40 @@ def test_poison_connection_ends_no_other(kept: KeeperRun, poison: bytes) -> None
 
 
 @pytest.mark.keeper
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("after_ms", [1, 300, 800])
+def test_connection_for_which_memory_runs_out_is_cut(tmp_path: Path, after_ms: int) -> None:
+    """The kernel kills each gateway that takes it up. The other connections are served."""
+    with KeeperRun(tmp_path, has_kills_file=True) as kept, contextlib.ExitStack() as stack:
+        others = [stack.enter_context(kept.client(b"say 20 20\n")) for _ in range(6)]
+        with kept.client(b"hog %d\n" % after_ms) as hog:
+            others += [stack.enter_context(kept.client(b"say 20 20\n")) for _ in range(6)]
+            hog.settimeout(60.0)
+            kept.wait_for_standby()
+            os.kill(kept.status.active, signal.SIGKILL)
+            assert read_all(hog, 1) == b""
+        for other in others:
+            assert read_all(other, 140) == lines(20)
+            other.sendall(b"say 3 0\n")
+            assert read_all(other, 21) == lines(3)
+    assert "and 1 are cut" in kept.log()
+
+
+@pytest.mark.keeper
+def test_kills_behind_a_connection_alone_cut_nothing(kept: KeeperRun) -> None:
+    """Each gateway is killed 0.2 s after it took a connection up, but for all that is known by an operator."""
+    with kept.client(b"say 100 20\n") as other, kept.client(b"drop 200\n") as dropped:
+        kept.wait_for_standby()
+        os.kill(kept.status.active, signal.SIGKILL)
+        kept.wait_for(lambda status: status.takeovers >= 8, within_s=30.0)
+        assert read_all(other, 700) == lines(100)
+        dropped.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            dropped.recv(1)
+    assert "and 1 are cut" not in kept.log()
+
+
+@pytest.mark.keeper
 def test_standby_that_ends_is_replaced(kept: KeeperRun) -> None:
     before = kept.wait_for_standby()
     os.kill(before.standby, signal.SIGKILL)

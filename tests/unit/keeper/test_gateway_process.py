@@ -2,8 +2,11 @@
 
 import os
 import socket
+from pathlib import Path
 
-from llmactors.keeper.gateway_process import received
+import pytest
+
+from llmactors.keeper.gateway_process import memory_kills, received
 from llmactors.keeper.protocol import Active, Done, Large, Piece, encode
 
 
@@ -20,6 +23,18 @@ def test_last_messages_of_an_ended_gateway_are_read() -> None:
             theirs.send(encode(message))
         theirs.close()
         assert list(received(ours)) == [(Piece(1, 0, b"GET /"), -1), (Done(2), -1), (None, -1)]
+
+
+@pytest.mark.parametrize("kills", ["nr_free_pages 7\noom_kill 12\npgpgin 3\n", "nr_free_pages 7\n", None])
+def test_kills_for_want_of_memory_are_counted(
+    kills: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that does not count them has killed nobody, as far as is known."""
+    file = tmp_path / "vmstat"
+    if kills is not None:
+        file.write_text(kills)
+    monkeypatch.setattr("llmactors.keeper.gateway_process._KILLS_FILE", str(file))
+    assert memory_kills() == (12 if kills and "oom" in kills else 0)
 
 
 def test_descriptor_comes_with_its_message() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from llmactors.keeper.takeover import MOST_KILLS, SETTLE_S, STABLE_S, TakeoverOrder
+from llmactors.keeper.takeover import MOST_KILLS, SETTLE_S, STABLE_S, Death, TakeoverOrder
 
 CIDS = [*range(1, 8)]
 LOAD_S = 0.01
@@ -13,10 +13,11 @@ LOAD_S = 0.01
 
 
 class Takeovers:
-    """Gateways that take over one after the other, on a clock of their own."""
+    """Gateways that take over one after the other, on a clock of their own. All that end early have this `death`."""
 
-    def __init__(self) -> None:
+    def __init__(self, death: Death = Death.CRASHED) -> None:
         self.order = TakeoverOrder()
+        self.death = death
         self.left = [*CIDS]
         self.now = 100.0
 
@@ -41,7 +42,7 @@ class Takeovers:
 
     def crash(self, at: float, *, answered: bool) -> int | None:
         self.now = at
-        cut = self.order.ended_early(self.left, at, crashed=True, answered=answered)
+        cut = self.order.ended_early(self.left, at, self.death, answered=answered)
         self.left = [cid for cid in self.left if cid != cut]
         return cut
 
@@ -69,6 +70,16 @@ def test_second_takeover_gives_one_by_one() -> None:
 def test_poison_is_cut_and_nothing_else(poison: int, after_s: float) -> None:
     takeovers = Takeovers()
     cut = [takeovers.one(poison if poison in takeovers.left else None, after_s) for _ in range(7)]
+    assert [cid for cid in cut if cid] == [poison]
+    assert takeovers.parts() == [takeovers.left]
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("poison", CIDS)
+def test_connection_that_takes_all_memory_is_cut(poison: int, after_s: float) -> None:
+    takeovers = Takeovers(Death.STARVED)
+    takeovers.left = [*CIDS, *range(60, 100)]
+    cut = [takeovers.one(poison if poison in takeovers.left else None, after_s) for _ in range(9)]
     assert [cid for cid in cut if cid] == [poison]
     assert takeovers.parts() == [takeovers.left]
 
@@ -113,7 +124,7 @@ class Kills:
         return True
 
     def _killed(self, now: float, *, answered: bool) -> bool:
-        found = self.order.ended_early(self.left, now, crashed=False, answered=answered)
+        found = self.order.ended_early(self.left, now, Death.KILLED, answered=answered)
         if found is not None:
             self.cut.append(found)
             self.left.remove(found)
@@ -155,13 +166,13 @@ def test_kills_count_as_long_as_they_meet_one_moment(acquits: str | None) -> Non
     order = TakeoverOrder()
     order.begin(CIDS)
     order.next_part(0.0)
-    order.ended_early(CIDS, 0.0, crashed=False, answered=False)
+    order.ended_early(CIDS, 0.0, Death.KILLED, answered=False)
     cut = []
     for turn in range(3 * MOST_KILLS):
         order.begin(CIDS)
         first = order.next_part(0.0)
         if acquits == "a kill before" and turn % (MOST_KILLS - 1) == 0:
-            assert order.ended_early(CIDS, 0.0, crashed=False, answered=True) is None
+            assert order.ended_early(CIDS, 0.0, Death.KILLED, answered=True) is None
             continue
         for _ in CIDS if first != [1] else ():
             order.taken_up(0.0)
@@ -170,11 +181,12 @@ def test_kills_count_as_long_as_they_meet_one_moment(acquits: str | None) -> Non
         if acquits == "taken up" and turn % (MOST_KILLS - 1) == 0:
             order.taken_up(0.0)
             order.next_part(0.0)
-        cut.append(order.ended_early(CIDS, 0.0, crashed=False, answered=False))
+        cut.append(order.ended_early(CIDS, 0.0, Death.KILLED, answered=False))
     assert (set(cut) == {None}) is (acquits is not None)
 
 
-def test_crashes_for_other_reasons_cut_nothing() -> None:
+@pytest.mark.parametrize("death", [Death.CRASHED, Death.STARVED])
+def test_crashes_for_other_reasons_cut_nothing(death: Death) -> None:
     """At random moments, whatever connections a gateway has."""
     rng = random.Random(1)
     order = TakeoverOrder()
@@ -190,7 +202,7 @@ def test_crashes_for_other_reasons_cut_nothing() -> None:
         if now + STABLE_S <= crash_at:
             order.settled()
         else:
-            assert order.ended_early(CIDS, crash_at, crashed=True, answered=answered) is None
+            assert order.ended_early(CIDS, crash_at, death, answered=answered) is None
 
 
 def test_suspects_come_last_and_slowly() -> None:
