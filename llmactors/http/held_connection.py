@@ -292,8 +292,11 @@ class HeldServerConnection(ServerConnection):
             return None
         generation, begin = self._generation + 1, self._out
         self._generation, self._out = generation, begin + size
-        at = self._places[generation & 1] - (size + 7 & -8)
-        STORES[size](self._slots, at, chunk, begin, reached, size, 0, _OF_TOKEN, generation)
+        if size < len(STORES):
+            at = self._places[generation & 1] - (size + 7 & -8)
+            STORES[size](self._slots, at, chunk, begin, reached, size, 0, _OF_TOKEN, generation)
+        else:
+            store_record(self._slots, self._slot, generation, begin, reached, _OF_TOKEN, b"", chunk)
         try:
             sent = self._raw.send(chunk)
         except BlockingIOError:

@@ -5,8 +5,8 @@ with the message that names them. `cid` is the id of a connection. A position co
 connection, from the connection's start.
 """
 
+import contextlib
 import mmap
-import os
 import struct
 from typing import Final, NamedTuple
 
@@ -18,7 +18,7 @@ LISTENING_VARIABLE: Final = "LLMACTORS_KEEPER_LISTEN"
 """The variable of a gateway with the number of the listening socket. Only the keeper accepts."""
 TOKEN_VARIABLE: Final = "LLMACTORS_KEEPER_TOKEN"  # noqa: S105 - the name of a variable
 """The variable of a gateway with the keeper's random token, in hexadecimal digits."""
-VERSION: Final = 5
+VERSION: Final = 6
 """The version of all that this module declares. A keeper of one version takes gateways of the same version alone."""
 
 
@@ -187,12 +187,13 @@ def decode(packet: bytes) -> Message:
         raise BadMessage(f"{packet[:32]!r} is no message") from error
 
 
-SLOT_BYTES: Final = 8192
-"""Memory is taken page by page, at the first use: a slot has two pages."""
-JOURNAL_AT: Final = 4096
-"""Where the second page begins, which has the journal of a short request (`short_journal`)."""
-HALF_BYTES: Final = JOURNAL_AT // 2
-"""The record with generation n stands in half n % 2 of the connection's slot."""
+PAGE_BYTES: Final = 4096
+HALF_BYTES: Final = 7 * PAGE_BYTES
+"""The record with generation n stands in half n % 2 of the connection's slot, at its end."""
+JOURNAL_AT: Final = 2 * HALF_BYTES
+"""Where the page begins that has the journal of a short request (`short_journal`)."""
+SLOT_BYTES: Final = JOURNAL_AT + PAGE_BYTES
+"""Memory is taken page by page, at the first use: a slot needs three pages, and more for long writes only."""
 _RECORD: Final = struct.Struct("@QQIHHQ")
 """`begin`, `next_in`, `length`, the length of `reached`, `flags` and `generation`, in the order in which they are
 stored. In the form of this machine, so that each is stored at once."""
@@ -203,8 +204,8 @@ GENERATION_AT: Final = HALF_BYTES - _GENERATION.size
 """Where the generation stands in a half."""
 RECORD_BYTES: Final = NUMBERS_AT
 """The most bytes of `reached` and `data` that fit a slot. If both are more, `data` goes into a memfd (`LARGE`)."""
-STORES: Final = [struct.Struct(f"@{size + 7 & -8}s{_RECORD.format[1:]}").pack_into for size in range(RECORD_BYTES + 1)]
-"""What stores a record, for each number of its bytes. The bytes begin at `size + 7 & -8` before the numbers."""
+STORES: Final = [struct.Struct(f"@{size + 7 & -8}s{_RECORD.format[1:]}").pack_into for size in range(2048)]
+"""What stores a short record at once, by the number of its bytes. These begin at `size + 7 & -8` before the numbers."""
 
 INTERIM: Final = 1
 """The write is an interim response: the response to the same request begins behind it."""
@@ -247,7 +248,12 @@ def store_record(
     at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES + NUMBERS_AT
     body = reached if flags & LARGE else reached + data
     size = len(body)
-    STORES[size](slots, at - (size + 7 & -8), body, begin, next_in, len(data), len(reached), flags, generation)
+    start = at - (size + 7 & -8)
+    if size < len(STORES):
+        STORES[size](slots, start, body, begin, next_in, len(data), len(reached), flags, generation)
+    else:
+        slots[start : start + size] = body
+        _RECORD.pack_into(slots, at, begin, next_in, len(data), len(reached), flags, generation)
 
 
 def stored_records(slots: mmap.mmap, slot: int) -> list[WriteRecord]:
@@ -268,7 +274,10 @@ def stored_records(slots: mmap.mmap, slot: int) -> list[WriteRecord]:
     return sorted(found, reverse=True)
 
 
-def forget_records(slots: int, slot: int) -> None:
-    """Removes the records of a slot, in the memfd of all slots."""
+def forget_records(slots: mmap.mmap, slot: int) -> None:
+    """Removes the records of a slot, and gives back the memory that only long ones needed."""
     for half in (0, HALF_BYTES):
-        os.pwrite(slots, bytes(_GENERATION.size), slot * SLOT_BYTES + half + GENERATION_AT)
+        begin = slot * SLOT_BYTES + half
+        slots[begin + GENERATION_AT : begin + HALF_BYTES] = bytes(_GENERATION.size)
+        with contextlib.suppress(OSError):  # the pages of some systems are larger
+            slots.madvise(mmap.MADV_REMOVE, begin, HALF_BYTES - PAGE_BYTES)

@@ -5,7 +5,6 @@ journal of a long request alone, and never hears of a short one.
 """
 
 import mmap
-import os
 import struct
 from typing import Final, NamedTuple
 
@@ -70,8 +69,8 @@ def stored_journal(slots: mmap.mmap, slot: int) -> ShortJournal | None:
     return ShortJournal(generation, begin, base_out, began_ms, data + slots[at : at + length - len(data)])
 
 
-def forget_journal(slots: int, slot: int) -> None:
-    """Removes the journal of a slot, in the memfd of all slots."""
+def forget_journal(slots: mmap.mmap, slot: int) -> None:
+    """Removes the journal of a slot."""
     for half in (0, 1):
         at = slot * SLOT_BYTES + JOURNAL_AT + half * NUMBERS_BYTES + GENERATION_OF_JOURNAL_AT
-        os.pwrite(slots, bytes(_GENERATION.size), at)
+        slots[at : at + _GENERATION.size] = bytes(_GENERATION.size)

@@ -1,6 +1,7 @@
 """All connections that the keeper holds, and the listening socket from which they come."""
 
 import errno
+import mmap
 import os
 import resource
 import socket
@@ -28,6 +29,7 @@ class ConnectionTable:
         self.listener = listener
         self.slots = os.memfd_create("llmactors-slots")
         os.ftruncate(self.slots, self.limit * SLOT_BYTES)
+        self._memory = mmap.mmap(self.slots, self.limit * SLOT_BYTES)
         self.connections: dict[int, ConnectionCopy] = {}
         self._free_slots: list[int] = []
         self._last_cid = self._journals_bytes = 0
@@ -85,8 +87,8 @@ class ConnectionTable:
         """Ends a connection. The slot holds no record for the next one."""
         connection = self.connections.pop(cid)
         self._journals_bytes -= connection.close()
-        forget_records(self.slots, connection.slot)
-        forget_journal(self.slots, connection.slot)
+        forget_records(self._memory, connection.slot)
+        forget_journal(self._memory, connection.slot)
         self._free_slots.append(connection.slot)
 
     def _change(self, connection: ConnectionCopy, message: Message, fd: int) -> bool:

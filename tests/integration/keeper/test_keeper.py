@@ -59,9 +59,9 @@ def test_large_record_is_written_to_its_end(kept: KeeperRun) -> None:
 
 
 def test_pipelined_requests_are_answered_in_turn(kept: KeeperRun) -> None:
-    with kept.client(b"say 10 5\nlarge 4000\nsay 10 5\n") as client:
+    with kept.client(b"say 10 5\nlarge 40000\nsay 10 5\n") as client:
         kept.kill()
-        assert read_all(client, 4140) == lines(10) + (b"0123456789abcde\n" * 250) + lines(10)
+        assert read_all(client, 40_140) == lines(10) + (b"0123456789abcde\n" * 2500) + lines(10)
 
 
 def test_idle_connection_outlives_its_gateway(kept: KeeperRun) -> None:

@@ -20,7 +20,15 @@ import llmactors.http.server
 from llmactors.http.arrivals import Arrivals
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.request_id import request_id_of
-from llmactors.keeper.protocol import GENERATION_AT, HALF_BYTES, JOURNAL_AT, SLOT_BYTES, STORES, store_record
+from llmactors.keeper.protocol import (
+    GENERATION_AT,
+    HALF_BYTES,
+    JOURNAL_AT,
+    RECORD_BYTES,
+    SLOT_BYTES,
+    STORES,
+    store_record,
+)
 from llmactors.keeper.short_journal import GENERATION_OF_JOURNAL_AT, NUMBERS_BYTES, store_journal
 from tests.simulation.keepers.fate import Fate
 from tests.simulation.keepers.tcp import CLOSED, Habits, Signal, Tcp
@@ -228,6 +236,7 @@ class Kernel:
             (trio.lowlevel, "wait_writable", _waits("wait_writable", trio.lowlevel.wait_writable)),
             (llmactors.http.server, "closer_of", closer_of),
             (llmactors.http.client_socket, "_connect", self.connect),
+            (llmactors.http.held_connection, "RECORD_BYTES", self._rng.choice((2000, RECORD_BYTES))),
             (llmactors.http.held_connection, "store_record", _mortal("record", store_record, self.fate)),
             (llmactors.http.held_connection, "STORES", [_mortal_chunk(store, self.fate) for store in STORES]),
             (llmactors.http.held_journal, "store_journal", _mortal("journal", store_journal, self.fate)),

@@ -15,6 +15,7 @@ from llmactors.keeper.protocol import (
     RECORD_BYTES,
     SEQ,
     SLOT_BYTES,
+    STORES,
     Active,
     AllGiven,
     BadMessage,
@@ -113,8 +114,9 @@ def test_largest_record_fills_half_of_a_slot() -> None:
 
 def test_record_of_each_size_is_read_back() -> None:
     memory = slots()
-    text = bytes(range(256)) * 9
-    for size in range(RECORD_BYTES + 1):
+    text = bytes(range(256)) * 114
+    sizes = (*range(len(STORES) + 9), *range(len(STORES) + 9, RECORD_BYTES, 997), RECORD_BYTES)
+    for size in sizes:
         found = record(size + 1, text[size % 256 :][:size], reached=b"")
         store(memory, 1, found)
         assert stored_records(memory, 1)[0] == found
@@ -123,9 +125,9 @@ def test_record_of_each_size_is_read_back() -> None:
 
 def test_large_record_leaves_its_bytes_out_of_the_slot() -> None:
     memory = slots()
-    store(memory, 0, record(1, b"x" * 9000, flags=BEGUN | LARGE))
+    store(memory, 0, record(1, b"x" * 90_000, flags=BEGUN | LARGE))
     (found,) = stored_records(memory, 0)
-    assert found == record(1, b"x" * 9000, flags=BEGUN | LARGE)._replace(data=b"")
+    assert found == record(1, b"x" * 90_000, flags=BEGUN | LARGE)._replace(data=b"")
 
 
 def test_half_a_record_does_not_count() -> None:
@@ -143,12 +145,23 @@ def test_number_that_was_reached_is_read_as_its_digits() -> None:
 
 
 def test_records_are_forgotten_with_their_connection() -> None:
+    memory = slots()
+    for generation in (1, 2):
+        for slot in (0, 1):
+            store(memory, slot, record(generation))
+    forget_records(memory, 0)
+    assert (stored_records(memory, 0), len(stored_records(memory, 1))) == ([], 2)
+
+
+def test_memory_of_long_records_is_given_back() -> None:
     fd = os.memfd_create("slots")
     os.ftruncate(fd, 2 * SLOT_BYTES)
     with mmap.mmap(fd, 2 * SLOT_BYTES) as memory:
-        for generation in (1, 2):
-            for slot in (0, 1):
-                store(memory, slot, record(generation))
-        forget_records(fd, 0)
+        for slot in (0, 1):
+            for generation in (1, 2):
+                store(memory, slot, record(generation, b"x" * 20_000))
+        full = os.fstat(fd).st_blocks * 512
+        forget_records(memory, 0)
+        assert full - os.fstat(fd).st_blocks * 512 == 2 * 4 * mmap.PAGESIZE
         assert (stored_records(memory, 0), len(stored_records(memory, 1))) == ([], 2)
     os.close(fd)

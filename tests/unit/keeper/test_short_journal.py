@@ -1,7 +1,6 @@
 """The journals of short requests in shared memory."""
 
 import mmap
-import os
 
 from llmactors.keeper.protocol import JOURNAL_AT, SLOT_BYTES
 from llmactors.keeper.short_journal import (
@@ -51,13 +50,10 @@ def test_half_a_change_does_not_count() -> None:
 
 
 def test_journal_is_forgotten_with_its_connection() -> None:
-    fd = os.memfd_create("slots")
-    os.ftruncate(fd, 2 * SLOT_BYTES)
-    with mmap.mmap(fd, 2 * SLOT_BYTES) as memory:
-        for generation in (1, 2):
-            for slot in (0, 1):
-                store_journal(memory, slot, generation, 0, 0, 5, generation, b"x")
-        forget_journal(fd, 0)
-        assert stored_journal(memory, 0) is None
-        assert stored_journal(memory, 1) == ShortJournal(2, 0, 0, 5, b"xx")
-    os.close(fd)
+    memory = slots()
+    for generation in (1, 2):
+        for slot in (0, 1):
+            store_journal(memory, slot, generation, 0, 0, 5, generation, b"x")
+    forget_journal(memory, 0)
+    assert stored_journal(memory, 0) is None
+    assert stored_journal(memory, 1) == ShortJournal(2, 0, 0, 5, b"xx")
