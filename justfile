@@ -83,7 +83,8 @@ test-anew *args:
 # Draw more at random than each run of all tests does: requests, bytes on sockets, and operations of the ledger, in about five minutes.
 test-random *args:
     {{python}} -m pytest -n 0 --openapi-examples 4 --fuzz-connections 3000 --machine-examples 25 \
-        tests/integration/openapi tests/integration/gateway/test_byte_fuzz.py tests/integration/ledger/test_redis_machine.py {{args}}
+        tests/integration/openapi tests/integration/gateway/test_byte_fuzz.py tests/integration/ledger/test_redis_machine.py \
+        tests/unit/ledger/sharded/test_machine.py {{args}}
 
 # Plant each bug of the mutation gate, and run the tests that must fail, in about five minutes.
 test-mutations *args:

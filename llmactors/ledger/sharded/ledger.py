@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import trio
 
-from llmactors.errors import Unavailable
+from llmactors.errors import Expired, NotFound, Unavailable
 from llmactors.ledger.contract import Follower
 from llmactors.ledger.inspection import QueueShare, RequestFilter, RequestTimes, RequestViews
 from llmactors.ledger.settings import LedgerSettings
@@ -225,7 +225,13 @@ class ShardedLedger:
             return await old.requeue(request_id, new_id)
         letter = next((each for each in await old.dead_letters() if each.request.id == request_id), None)
         if letter is None:
-            raise no_such_dead_letter(request_id)
+            try:
+                await new.info(new_id)
+            except NotFound:
+                raise no_such_dead_letter(request_id) from None
+            except Expired:
+                pass  # an earlier call has made it, as below
+            return SubmitOutcome.DUPLICATE
         outcome = await new.submit(letter.resubmission(new_id))
         if outcome in {SubmitOutcome.ACCEPTED, SubmitOutcome.DUPLICATE}:
             await old.purge(request_id)

@@ -27,8 +27,8 @@ class Member:
     """The shard of each claim."""
     suspects: set[Key] = attrs.field(factory=set)
     """The claims in quarantine."""
-    reserved_for: int | None = None
-    """The shard that has a request in quarantine for this worker, which must be empty before. Else None."""
+    reserved_for: tuple[int, str] | None = None
+    """A request in quarantine for this worker, which must be empty before: its shard and its id. Else None."""
     late: dict[str, list[tuple[int, Claim]]] = attrs.field(factory=dict)
     """By model, what a shard that was slow to answer has handed to this worker meanwhile, with the shard."""
     over: list[Key] = attrs.field(factory=list)
@@ -76,7 +76,7 @@ class Member:
             # Only their own shard knows how many requests in quarantine may run together.
             return shards & {self.held[key] for key in self.suspects}
         if self.reserved_for is not None:
-            return set() if self.held else shards & {self.reserved_for}
+            return set() if self.held else shards & {self.reserved_for[0]}
         if not hears:
             return shards
         return shards & self._news.get(model, shards)
@@ -86,7 +86,7 @@ class Member:
         has others; then the worker takes nothing more until it is empty.
         """
         if claim.quarantined and any(of != shard for of in self.held.values()):
-            self.reserved_for = shard
+            self.reserved_for = shard, claim.request.id
             return False
         key = claim.request.id, claim.epoch
         self.held[key] = shard

@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 import trio
 
+from llmactors.errors import Expired, NotFound, Unavailable
 from llmactors.ledger.sharded.heard import Heard
 from llmactors.ledger.sharded.members import Member
 from llmactors.ledger.sharded.placement import Placement
@@ -91,8 +92,21 @@ class ShardedWorkers:
         for key in stop:
             member.let_go(key)
             self._shards[self._placement.shard_of(key[0])].refused.pop(key, None)
+        if member.reserved_for is not None and not await self._is_waiting(*member.reserved_for):
+            member.reserved_for = None
         member.look_everywhere()
         return BeatResult(live=True, stop=tuple(stop))
+
+    async def _is_waiting(self, number: int, request_id: str) -> bool:
+        """Whether a request waits, as far as its shard can be asked."""
+        shard = self._shards[number]
+        try:
+            info = await shard.ask(lambda: shard.ledger.info(request_id))
+        except (NotFound, Expired):
+            return False
+        except Unavailable:
+            return True
+        return info is None or info.state == "queued"
 
     async def leave(self, worker: str) -> None:
         member = self._members.get(worker) or Member(worker, len(self._shards))
@@ -127,7 +141,7 @@ class ShardedWorkers:
                     member.help_until[model, number] = trio.current_time() + _HELPS_S
                 if len(some) < share:
                     tried.add(number)
-            got = [(number, claim) for number, some in found.items() for claim in some]
+            got = [(number, claim) for number in shares for claim in found.get(number, ())]
             claims += await self._begin(member, got, slots - len(claims))
         return claims
 
@@ -290,11 +304,8 @@ class ShardedWorkers:
         for member in self._members.values():
             member.let_go(key)
 
-    async def _ask_all(
-        self, operation: Callable[[Shard], Awaitable[T]], numbers: Sequence[int] | dict[int, int] | None = None
-    ) -> dict[int, T]:
+    async def _ask_all(self, operation: Callable[[Shard], Awaitable[T]]) -> dict[int, T]:
         """What the shards answer that answer in time."""
-        asked = [self._shards[number] for number in (range(len(self._shards)) if numbers is None else numbers)]
         found: dict[int, T] = {}
 
         async def ask(shard: Shard) -> None:
@@ -302,11 +313,8 @@ class ShardedWorkers:
             if answer is not None:
                 found[shard.number] = answer
 
-        if len(asked) == 1:
-            await ask(asked[0])
-            return found
         async with trio.open_nursery() as nursery:
-            for shard in asked:
+            for shard in self._shards:
                 nursery.start_soon(ask, shard)
         return found
 

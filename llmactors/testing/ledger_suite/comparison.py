@@ -43,7 +43,7 @@ class LedgerComparison(RuleBasedStateMachine):
         super().__init__()
         self.now_s = 100.0
         self.ledger = self.make_ledger(MACHINE_SETTINGS)
-        self.model = LedgerModel(MACHINE_SETTINGS)
+        self.model = self.make_model(MACHINE_SETTINGS)
         self.incarnations = {"w1": 0, "w2": 0, "w3": 0}
         self.claims: list[Claim] = []
         self.readers: list[ReaderState] = []
@@ -52,6 +52,10 @@ class LedgerComparison(RuleBasedStateMachine):
     @abstractmethod
     def make_ledger(self, settings: LedgerSettings) -> Ledger:
         """Makes a fresh ledger, whose clocks are `self.now` and `self.wall_ms`."""
+
+    def make_model(self, settings: LedgerSettings) -> LedgerModel:
+        """Makes the model of the ledger."""
+        return LedgerModel(settings)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return run_sync(coroutine)

@@ -95,6 +95,14 @@ class LimitMachine(RuleBasedStateMachine):
     def make_ledger(self, settings: LedgerSettings) -> Ledger:
         """Makes a fresh ledger, whose clocks are `self.now` and `self.wall_ms`."""
 
+    def new_ids(self, tenant: str, count: int) -> list[str]:  # noqa: ARG002
+        """The ids of the next requests of a tenant."""
+        return [f"r{len(self.spent) + each}" for each in range(count)]
+
+    def queue_of(self, request_id: str) -> int:  # noqa: ARG002
+        """The queue in which a request waits. A ledger has one, unless a subclass says otherwise."""
+        return 0
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return run_sync(coroutine)
 
@@ -135,12 +143,13 @@ class LimitMachine(RuleBasedStateMachine):
     )
     def admit(self, tenant: str, max_tokens: int, choices: int, times: int) -> None:
         """Admits one or more requests together, and repeats the call if its first answer was lost."""
-        names = [f"r{len(self.spent) + each}" for each in range(choices)]
+        names = self.new_ids(tenant, choices)
         candidates = [self._candidate(name, tenant, max_tokens) for name in names]
         reserved = PROMPT_TOKENS + max_tokens
         cost_nano = choices * PRICE.most_nano(PROMPT_TOKENS, max_tokens)
         most, least = self._may(tenant, choices, reserved * choices, cost_nano)
-        queued = sum(spent.ended_ms is None and not spent.running for spent in self.spent)
+        waiting = (spent.candidate.request.id for spent in self.spent if spent.ended_ms is None and not spent.running)
+        queued = sum(self.queue_of(each) == self.queue_of(names[0]) for each in waiting)
         result = self.run(self.ledger.admit(candidates))
         if queued + choices > SETTINGS.max_queued:
             assert result.outcome is SubmitOutcome.OVERLOADED
@@ -235,7 +244,7 @@ class LimitMachine(RuleBasedStateMachine):
     # The account.
 
     def _of(self, claim: Claim) -> Spent:
-        return self.spent[int(claim.request.id[1:])]
+        return next(spent for spent in self.spent if spent.candidate.request.id == claim.request.id)
 
     def _append(self, claim: Claim, count: int, end: Finished | Failed | None) -> bool:
         spent = self._of(claim)

@@ -41,6 +41,14 @@ class LedgerMachine(LedgerComparison):
 
     hands_out = False
     """Whether workers leave the slots open for which they find nothing."""
+    notices_in_parts = False
+    """Whether parts of the ledger notice by themselves that a lease has ended. Then time passes only with a `reap`,
+    after which all parts have noticed.
+    """
+
+    def new_id(self, conversation: str = "") -> str:  # noqa: ARG002
+        """The id of the next request."""
+        return f"r{len(self.submitted)}"
 
     def follow_handed(self) -> None:
         """Has the model follow what the ledger has handed to workers. A ledger may do so when a request is queued."""
@@ -88,7 +96,7 @@ class LedgerMachine(LedgerComparison):
         times: int,
     ) -> None:
         request = GenerateRequest(
-            id=f"r{len(self.submitted)}",
+            id=self.new_id(conversation),
             model=model,
             prompt="hi",
             tenant=tenant,
@@ -349,7 +357,7 @@ class LedgerMachine(LedgerComparison):
     @rule(data=st.data(), times=LOST)
     def requeue(self, data: st.DataObject, times: int) -> None:
         dead = data.draw(st.sampled_from(list(self.model.dead_letters)))
-        new_id = f"r{len(self.submitted)}"
+        new_id = self.new_id()
         self.submitted.append(requeued(dead, new_id))
         for _ in range(times):
             assert self.run(self.ledger.requeue(dead.id, new_id)) is self.model.requeue(dead.id, new_id, self.now_s)
@@ -389,7 +397,7 @@ class LedgerMachine(LedgerComparison):
         self.settle()
         self.now_s += seconds
         self.settle()
-        if any(until <= self.now_s for _, until in self.model.buried.values()):
+        if self.notices_in_parts or any(until <= self.now_s for _, until in self.model.buried.values()):
             # Some ledgers keep a tombstone until the next `reap`, and some do not.
             self.reap()
 

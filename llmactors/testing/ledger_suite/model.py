@@ -112,8 +112,8 @@ class LedgerModel:
         """By worker and model, how many more requests the worker could have taken in its last claim, at most."""
         self.perhaps_reserved: set[tuple[str, str]] = set()
         """Workers and models whose room may be 0, because the worker may be reserved for a request in quarantine."""
-        self.preempted_at: dict[str, float] = {}
-        """By model, when its last preemption was."""
+        self.preempted_at: dict[tuple[int, str], float] = {}
+        """By queue and model, when the last preemption was."""
         self.preferring: set[str] = set()
         """The requests that preferred another worker at the last claim."""
         self.dead_letters: deque[GenerateRequest] = deque(maxlen=settings.dead_letters_kept)
@@ -122,6 +122,10 @@ class LedgerModel:
         """Whether workers leave slots open."""
         self.usage: list[UsageRecord] = []
         """The records of all ended requests."""
+
+    def queue_of(self, request_id: str) -> int:  # noqa: ARG002
+        """The queue in which a request waits. A ledger has one, unless a subclass says otherwise."""
+        return 0
 
     def of_state(self, state: str) -> list[ModelRequest]:
         return [each for each in self.requests.values() if each.state == state]
@@ -139,7 +143,8 @@ class LedgerModel:
             if request.id in self.requests:
                 self.requests[request.id].unread_since = now
             return SubmitOutcome.DUPLICATE
-        if len(self.of_state("queued")) >= self.settings.max_queued:
+        queue = self.queue_of(request.id)
+        if sum(self.queue_of(each.request.id) == queue for each in self.of_state("queued")) >= self.settings.max_queued:
             return SubmitOutcome.OVERLOADED
         due_ms = math.inf if request.deadline_ms is None else request.deadline_ms
         if request.timeout_ms is not None:
@@ -367,15 +372,17 @@ class LedgerModel:
     def must_preempt(self, worker: str, model: str, offered: Sequence[SlotOffer], now: float, ms: float) -> bool:
         """Whether a request had to change places with one that is offered, whichever is the next of its class."""
         held = self.held_by(worker)
-        if now - self.preempted_at.get(model, -math.inf) < 1 / self.settings.preemptions_per_s:
-            return False
         if any(each.is_quarantined for each in [*held, *self.of_state("queued")]):
             return False  # the worker may be reserved
-        classes = [each.request.priority for each in held if self._may_give_way(each, offered, model)]
-        for priority in range(max(classes, default=0)):
-            waiting = [each for each in self._waiting_for(model) if each.request.priority == priority]
-            if waiting and all(self._is_urgent(each, now, ms) for each in waiting):
-                return True
+        for queue in {self.queue_of(offer.request_id) for offer in offered}:
+            if now - self.preempted_at.get((queue, model), -math.inf) < 1 / self.settings.preemptions_per_s:
+                continue
+            given = [each for each in held if self.queue_of(each.request.id) == queue]
+            classes = [each.request.priority for each in given if self._may_give_way(each, offered, model)]
+            for priority in range(max(classes, default=0)):
+                waiting = [each for each in self._waiting_for(model, queue) if each.request.priority == priority]
+                if waiting and all(self._is_urgent(each, now, ms) for each in waiting):
+                    return True
         return False
 
     def preempt(self, worker: str, swap: Preemption, offered: Sequence[SlotOffer], now: float, wall_ms: float) -> None:
@@ -386,9 +393,11 @@ class LedgerModel:
         assert self._may_give_way(given, offered, model), "must not be given up"  # noqa: S101
         assert self._is_urgent(urgent, now, wall_ms), "must not preempt"  # noqa: S101
         assert urgent.request.priority < given.request.priority, "not more urgent"  # noqa: S101
-        pause_s = now - self.preempted_at.get(model, -math.inf)
+        queue = self.queue_of(urgent.request.id)
+        assert self.queue_of(given.request.id) == queue, "given up for a request of another queue"  # noqa: S101
+        pause_s = now - self.preempted_at.get((queue, model), -math.inf)
         assert pause_s >= 1 / self.settings.preemptions_per_s, "too many preemptions"  # noqa: S101
-        self.preempted_at[model] = now
+        self.preempted_at[queue, model] = now
         given.preemptions += 1
         self.put_back(given, now, counts=False)
         room = self.room[worker, model]
@@ -491,8 +500,10 @@ class LedgerModel:
     def _bury(self, request_id: str, now: float) -> None:
         self.buried[request_id] = (self.requests.pop(request_id).request, now + self.settings.tombstone_s)
 
-    def _waiting_for(self, model: str) -> Iterator[ModelRequest]:
-        return (each for each in self.of_state("queued") if each.request.model == model)
+    def _waiting_for(self, model: str, queue: int | None = None) -> Iterator[ModelRequest]:
+        """The requests that wait for a model, in one queue or in any."""
+        waiting = (each for each in self.of_state("queued") if each.request.model == model)
+        return (each for each in waiting if queue is None or self.queue_of(each.request.id) == queue)
 
     def _refused(self, each: ModelRequest, epoch: int) -> AppendOutcome | None:
         if each.epoch != epoch:

@@ -3,8 +3,9 @@
 Each run of the tests draws other operations; `just test-random` tries more of them.
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, TypeVar
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
+from llmactors.ledger.sharded import ShardLedger
 from llmactors.redislink.names import LedgerKey
 from llmactors.testing.ledger_suite.handing_out_machine import HandingOutMachine
 from llmactors.testing.ledger_suite.limit_machine import LimitMachine
@@ -20,6 +22,7 @@ from llmactors.testing.redis_server import RedisServer
 from llmactors.testing.side_by_side import side_by_side
 from llmactors.testing.trio_thread import TrioThread
 from tests.support.ledger_keys import ledger_key_of
+from tests.support.sharded_machine import SHARDS, OnShards, ShardedLimitMachine, ShardedMachine
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -114,6 +117,73 @@ class RedisLimitMachine(OnRedis, LimitMachine):
             assert all(client.ttl(name) > 0 for name in client.scan_iter(limits))
 
 
+class ComparedShard:
+    """A ledger in Redis as a shard, compared with a ledger in memory, so that the order on each shard is compared."""
+
+    def __init__(self, redis: RedisLedger, memory: MemoryLedger) -> None:
+        self._redis = redis
+        self._both = side_by_side(redis, memory)
+        self.wait_up = redis.wait_up
+        self.queue_view = redis.queue_view
+
+    @property
+    def is_up(self) -> bool:
+        return self._redis.is_up
+
+    def __getattr__(self, operation: str) -> Any:
+        return getattr(self._both, operation)
+
+
+class OnRedisShards(OnShards):
+    """Has a machine drive a ledger over several servers."""
+
+    servers: ClassVar[Sequence[RedisServer]]
+    wall_ms: Callable[[], int]
+    clock_follows = False  # what is said over sockets takes no time of the event loop
+
+    def make_shards(self, settings: LedgerSettings) -> list[ShardLedger]:
+        self.parts: list[RedisLedger] = []
+        for number, server in enumerate(self.servers):
+            with server.client() as client:
+                client.flushall()
+            shard = number, len(self.servers)
+            self.parts.append(RedisLedger(server.url, settings, QUIET, shard=shard, clock_ms=self.wall_ms))
+            self.thread.serve(self.parts[-1].run)
+        memory = (MemoryLedger(settings, now=self.now, wall_ms=self.wall_ms) for _ in self.servers)
+        compared = [ComparedShard(*both) for both in zip(self.parts, memory, strict=True)]
+        return cast("list[ShardLedger]", compared)
+
+    def settle(self) -> None:
+        self.run(self._settle())
+
+    async def _settle(self) -> None:
+        for part in self.parts:
+            part.log_reader.forget_unread(0)
+            await part.log_reader.sync()
+
+
+class RedisShardsMachine(OnRedisShards, ShardedMachine):
+    def check_empty(self) -> None:
+        """As on one server. A server that was asked for nothing has its mark, and counters, for ever."""
+        for part, server in zip(self.parts, self.servers, strict=True):
+            with server.client() as client:
+                lasting = {name for name in client.scan_iter() if client.ttl(name) < 0}
+                left = {ledger_key_of(part.names, name) for name in set(client.scan_iter()) - lasting}
+            assert left <= LEFT | {LedgerKey.CLAIMERS}
+            counters = part.names.ledger(LedgerKey.COUNTERS)
+            assert lasting <= {part.names.shard.encode(), counters.encode()}
+
+
+class RedisShardsLimitMachine(OnRedisShards, ShardedLimitMachine):
+    """All rules of limits."""
+
+
+@pytest.fixture(scope="module")
+def three_servers() -> Iterator[list[RedisServer]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(RedisServer()) for _ in range(SHARDS)]
+
+
 @pytest.fixture(scope="module")
 def machine(pytestconfig: pytest.Config) -> settings:
     return settings(
@@ -137,3 +207,18 @@ def test_redis_and_model_agree_on_what_is_handed_out(any_server: RedisServer, ma
 def test_redis_memory_and_account_agree_on_limits(any_server: RedisServer, machine: settings) -> None:
     RedisLimitMachine.server = any_server
     run_state_machine_as_test(RedisLimitMachine, settings=machine)
+
+
+def test_redis_shards_and_model_agree(three_servers: list[RedisServer], machine: settings) -> None:
+    RedisShardsMachine.servers = three_servers
+    run_state_machine_as_test(RedisShardsMachine, settings=few_of(machine))
+
+
+def test_redis_shards_and_account_agree_on_limits(three_servers: list[RedisServer], machine: settings) -> None:
+    RedisShardsLimitMachine.servers = three_servers
+    run_state_machine_as_test(RedisShardsLimitMachine, settings=few_of(machine))
+
+
+def few_of(machine: settings) -> settings:
+    """A quarter of the examples: each operation asks three servers, and the shards in memory have more of them."""
+    return settings(machine, max_examples=max(1, machine.max_examples // 4))

@@ -8,8 +8,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from llmactors.errors import Unavailable
-from llmactors.ledger import AppendEntry, AppendOutcome, Candidate, Claim, LedgerSettings, News, ReleaseHow, SlotOffer
+from llmactors.errors import NotFound, Unavailable
+from llmactors.ledger import (
+    AppendEntry,
+    AppendOutcome,
+    Candidate,
+    Claim,
+    LedgerSettings,
+    News,
+    ReleaseHow,
+    SlotOffer,
+    SubmitOutcome,
+)
 from llmactors.ledger.sharded import ShardedLedger, ShardLedger
 from llmactors.ledger.usage import UsageBy
 from llmactors.testing.ledger_suite import finished, request, tokens
@@ -303,6 +313,40 @@ async def test_suspect_waits_for_a_worker_that_is_empty(three: Three, autojump_c
     await three.ledger.release(suspect.request.id, suspect.epoch, ReleaseHow.FATAL)
     [last] = await three.ledger.claim("w", "m", 2)
     assert last.request.id == IDS[2]
+
+
+async def test_suspect_that_went_elsewhere_is_not_waited_for(three: Three, autojump_clock: MockClock) -> None:
+    await three.ledger.submit(request(IDS[1]))
+    for number in range(2):
+        await three.ledger.beat(f"crashed {number}")
+        assert await three.ledger.claim(f"crashed {number}", "m", 1)
+        await three.ledger.leave(f"crashed {number}")
+    await three.ledger.submit(request(IDS[0]))
+    await three.ledger.beat("w")
+    [_] = await three.ledger.claim("w", "m", 2)
+    await three.ledger.submit(request(IDS[2]))
+    await three.ledger.beat("w")
+    assert await three.ledger.claim("w", "m", 1) == []
+    await three.ledger.beat("empty")
+    [suspect] = await three.ledger.claim("empty", "m", 1)
+    assert suspect.quarantined
+    await three.ledger.beat("w")
+    [claim] = await three.ledger.claim("w", "m", 1)
+    assert claim.request.id == IDS[2]
+
+
+async def test_dead_letter_is_requeued_on_another_shard_once(three: Three, autojump_clock: MockClock) -> None:
+    await three.ledger.submit(request(IDS[1]))
+    await three.ledger.beat("w")
+    [claim] = await three.ledger.claim("w", "m", 1)
+    await three.ledger.release(IDS[1], claim.epoch, ReleaseHow.FATAL)
+    assert await three.ledger.requeue(IDS[1], IDS[2]) is SubmitOutcome.ACCEPTED
+    assert await three.ledger.requeue(IDS[1], IDS[2]) is SubmitOutcome.DUPLICATE  # as after a lost answer
+    await three.ledger.forget(IDS[2])
+    assert await three.ledger.requeue(IDS[1], IDS[2]) is SubmitOutcome.DUPLICATE
+    assert await three.ledger.dead_letters() == []
+    with pytest.raises(NotFound):
+        await three.ledger.requeue(IDS[1], "another")
 
 
 async def test_waiting_worker_hears_of_work_on_any_shard(three: Three, autojump_clock: MockClock) -> None:
