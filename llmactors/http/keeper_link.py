@@ -154,7 +154,7 @@ class KeeperLink:
                 self._waiting[cid].journal += data
             case Note(cid, key, data):
                 self._waiting[cid].notes[key] = data
-            case Begin(cid):
+            case Begin(cid) | Given(cid, more=False):
                 begin(self._waiting.pop(cid))
             case AllGiven():
                 self.all_given.set()

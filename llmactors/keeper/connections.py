@@ -79,7 +79,10 @@ class ConnectionCopy:
     def packets(self, cid: int, *, taken_over: bool) -> Iterator[Packet]:
         """What gives the connection to a gateway, made packet by packet: the connection may end in between."""
         age_ms = round((time.monotonic() - self.began_at) * 1000)
-        yield encode(Given(cid, self.slot, self.journal_at, self.base_out, taken_over, age_ms)), self.fd
+        more = bool(self.larges or self.notes or self.journal)
+        yield encode(Given(cid, self.slot, self.journal_at, self.base_out, taken_over, age_ms, more)), self.fd
+        if not more:
+            return
         for generation, fd in self.larges or ():
             yield encode(Large(cid, generation)), fd
         for key, data in (*(self.notes or {}).items(),):

@@ -27,7 +27,7 @@ class BadMessage(ValueError):
 
 
 class Given(NamedTuple):
-    """To a gateway: a connection, with its socket. Its `Large` and the pieces of its journal follow, then `Begin`."""
+    """To a gateway: a connection, with its socket, which the gateway begins to serve: now, if nothing follows."""
 
     cid: int
     slot: int
@@ -39,10 +39,12 @@ class Given(NamedTuple):
     """Whether an earlier gateway had the connection."""
     age_ms: int
     """How long ago the journal's first byte came, in milliseconds. Without a journal the age says nothing."""
+    more: bool
+    """Whether `Large`, `Note` and `Piece` of the connection follow, and then `Begin`."""
 
 
 class Begin(NamedTuple):
-    """To a gateway: the connection's journal is complete, and the gateway begins to serve the connection."""
+    """To a gateway: all that the keeper holds of the connection was given, and the gateway begins to serve it."""
 
     cid: int
 
@@ -147,7 +149,7 @@ Message = (
     | Note
 )
 _FORMS: Final[dict[type[Message], tuple[int, struct.Struct]]] = {
-    Given: (ord("C"), struct.Struct("<BQIQQ?Q")),
+    Given: (ord("C"), struct.Struct("<BQIQQ?Q?")),
     Piece: (ord("J"), struct.Struct("<BQQ")),
     Note: (ord("N"), struct.Struct("<BQQ")),
     Begin: (ord("B"), struct.Struct("<BQ")),

@@ -115,8 +115,8 @@ class Gateway:
                 signal.signal(signal.SIGTERM, self._drain)
             case AllGiven():
                 self.tell(Active())
-            case Given(cid):
-                self.connections[cid] = Connection(self, message, socket.socket(fileno=fds[0]))
+            case Given():
+                self._take(message, socket.socket(fileno=fds[0]))
             case Large(cid, generation):
                 self.connections[cid].larges[generation] = os.fdopen(fds[0], "rb")
             case Piece(cid, at, piece):
@@ -124,6 +124,11 @@ class Gateway:
                 self.connections[cid].journal += piece
             case Begin(cid):
                 self.connections[cid].begin()
+
+    def _take(self, given: Given, sock: socket.socket) -> None:
+        connection = self.connections[given.cid] = Connection(self, given, sock)
+        if not given.more:
+            connection.begin()
 
     def _drain(self, *_: object) -> None:
         self.draining = True

@@ -34,7 +34,7 @@ class Gateways:
                 self.copy.add(message)
             elif isinstance(message, Trim):
                 self.copy.trim(message)
-        told = Given(1, 0, self.copy.journal_at, self.copy.base_out, taken_over=True, age_ms=0)
+        told = Given(1, 0, self.copy.journal_at, self.copy.base_out, taken_over=True, age_ms=0, more=False)
         journal = HeldJournal(told, self.link)
         return journal, journal.read_left(GivenConnection(told, self.keeper, bytearray(self.copy.journal or b"")))
 

@@ -42,8 +42,8 @@ from llmactors.keeper.protocol import (
 
 MOST = 2**64 - 1
 MESSAGES: list[Message] = [
-    Given(MOST, 2**32 - 1, MOST, MOST, taken_over=True, age_ms=MOST),
-    Given(1, 0, 0, 0, taken_over=False, age_ms=0),
+    Given(MOST, 2**32 - 1, MOST, MOST, taken_over=True, age_ms=MOST, more=True),
+    Given(1, 0, 0, 0, taken_over=False, age_ms=0, more=False),
     Begin(7),
     Go(),
     AllGiven(),
