@@ -7,6 +7,7 @@ client_rules    the checks before keys: host names, web pages, and clients behin
 access_log      a line of the log for each request, or for each error
 request_service what is done for a caller: admit, follow, cancel
 admission       whether a request is accepted, and what its caller is charged
+admitted_calls  what was admitted before, by the key of a call or its place on a connection
 placing         on which shard of the ledger the requests of a call live
 request_trace   the spans of a call, for a node that exports traces
 answer_rules    tools and the form of the text, and what travels of them with a request

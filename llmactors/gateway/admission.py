@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import attrs
 
@@ -15,11 +14,11 @@ from llmactors.errors import (
     DeadlineExceeded,
     Expired,
     InvalidRequest,
-    NotFound,
     Overloaded,
     TooLarge,
     Unavailable,
 )
+from llmactors.gateway.admitted_calls import Admission, AdmittedCalls
 from llmactors.gateway.answer_rules import AnswerRules, refusal, response_format, tool_use
 from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
@@ -29,35 +28,15 @@ from llmactors.gateway.placing import Placing
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.reasoning_effort import served_effort, tags_with
 from llmactors.gateway.rule_fixer import RuleFixer
-from llmactors.gateway.same_call import is_same_call
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.unknown_model import UnknownModel
 from llmactors.http.held_request import HeldCall
 from llmactors.http.request_id import request_id_of
 from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
 from llmactors.ledger.sharded.placement import Placement
-from llmactors.limiter import Charge, Standing, limit_headers
+from llmactors.limiter import Charge, Standing
 from llmactors.messages import GenerateRequest, TraceContext
 from llmactors.telemetry import Metrics
-
-
-@attrs.frozen
-class Admission:
-    """An accepted request."""
-
-    request: GenerateRequest
-    standings: tuple[Standing, ...] = ()
-    """How much of each of the caller's limits is used now."""
-    keyed: bool = False
-    """Whether the request has an idempotency key. Its client may come again with the key, so that the request is not
-    cancelled when the client disconnects."""
-    goes_on: bool = False
-    """Whether an earlier gateway has accepted the request, on the same connection."""
-
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """The response headers that show the caller's limits."""
-        return limit_headers(self.standings)
 
 
 class Admitter:
@@ -91,9 +70,9 @@ class Admitter:
         self._limit_check = limit_check
         self._queue_hint = queue_hint
         self._rule_fixer = RuleFixer()
-        self._outages = outages
         self._check_takes_work = check_takes_work
         self.placing = Placing(limit_check, placement)
+        self.admitted = AdmittedCalls(ledger, outages, self.placing)
 
     def __repr__(self) -> str:
         return f"<Admitter models={self._directory.names}>"
@@ -119,17 +98,18 @@ class Admitter:
         Raises `Conflict` for the same key with another body, `Expired` for a request that is not known any more, and
         any error that `errors` has for a request that is refused.
         """
+        # First of all: an admitted request goes on also while no worker serves its model, or this node drains.
+        if (admitted := await self.admitted.before(caller, len(bodies), key, held)) is not None:
+            return admitted
         origin = None if key is not None or held is None else held.origin
-        if held is not None and held.is_repeated and (origin is not None or held.is_begun):
-            # First of all: an admitted request goes on also while no worker serves its model, or this node drains.
-            ids = [request_id_of(caller.tenant, key, origin, number) for number in range(len(bodies))]
-            admitted = await self._outages.through(partial(self._admitted_anywhere, ids, keyed=key is not None))
-            if admitted is not None:
-                return admitted
-        self._check_takes_work()
+        if key is None:
+            self._check_takes_work()
         requests = await self._requests(caller, bodies, key, origin, session, trace)
-        if key is not None and (known := await self._known(requests)) is not None:
-            return known
+        if key is not None:
+            # What was admitted under the key is answered also by a node that takes no new requests.
+            if (known := await self.admitted.of_same_call(requests)) is not None:
+                return known
+            self._check_takes_work()
         if only_known:
             raise Expired("the stream of this idempotency key is no longer kept; send the call without `Last-Event-ID`")
         standings = await self._submit(caller, requests)
@@ -137,13 +117,18 @@ class Admitter:
             return [Admission(request, standings, keyed=key is not None) for request in requests]
         # Another call with the same key was admitted between the look and this call; or the last words of the gateway
         # that had this connection before have reached the ledger only now.
-        found = await (self._known(requests) if origin is None else self._admitted([each.id for each in requests]))
+        found = await (
+            self.admitted.of_same_call(requests)
+            if origin is None
+            else self.admitted.under([each.id for each in requests])
+        )
         if found is None:
             raise Conflict("this idempotency key is used by two calls at once")
         return found
 
     async def _submit(self, caller: Caller, requests: Sequence[GenerateRequest]) -> tuple[Standing, ...] | None:
         """Puts new requests into the ledger. Returns None where the ledger knows their ids."""
+        self._check_served(requests[0].model)
         sizes = [RequestSize.of(request) for request in requests]
         size_bytes = [size.bytes for size in sizes]
         if self._queue_hint is not None and self._queue_hint.lacks(size_bytes):
@@ -241,44 +226,6 @@ class Admitter:
         self._metrics.limited(error.limit.value)
         return error
 
-    async def _admitted_anywhere(self, request_ids: Sequence[str], *, keyed: bool) -> list[Admission] | None:
-        """As `_admitted`, where another gateway may have chosen another shard."""
-        for ids in self.placing.all_of(request_ids):
-            if (admitted := await self._admitted(ids, keyed=keyed)) is not None:
-                return admitted
-        return None
-
-    async def _admitted(self, request_ids: Sequence[str], *, keyed: bool = False) -> list[Admission] | None:
-        """What a gateway has admitted under ids that no other call can have; None if nothing. Raises `Expired`."""
-        try:
-            found = [(await self._ledger.info(each)).request for each in request_ids]
-        except NotFound:
-            return None
-        return [Admission(request, keyed=keyed, goes_on=True) for request in found]
-
-    async def _known(self, requests: Sequence[GenerateRequest]) -> list[Admission] | None:
-        """What was admitted before under the ids of these requests; None if nothing was. Raises `Conflict`."""
-        found = [await self._known_one(request) for request in requests]
-        if not any(found):
-            return None
-        if not all(found):
-            raise Conflict("this idempotency key was used before with another request")
-        return [Admission(request, keyed=True) for request in found if request is not None]
-
-    async def _known_one(self, request: GenerateRequest) -> GenerateRequest | None:
-        try:
-            known = (await self._ledger.info(request.id)).request
-        except NotFound:
-            return None
-        except Expired:
-            raise Expired(
-                "this idempotency key was used before, and the answer to it is no longer kept; "
-                "send another key to ask anew"
-            ) from None
-        if not is_same_call(known, request):
-            raise Conflict("this idempotency key was used before with another request")
-        return known
-
     def _checked_model(self, caller: Caller, body: GenerationBody) -> str:
         if not self._directory.names:
             raise Unavailable("no worker has joined yet", retry_after_s=2.0)
@@ -293,11 +240,16 @@ class Admitter:
             raise TooLarge(
                 f"the prompt has {body.prompt_chars} characters; at most {self._settings.max_prompt_chars} are accepted"
             )
-        if status.state is ModelState.GONE:
-            raise Unavailable(f'no worker serves "{name}" at the moment', retry_after_s=2.0)
         if status.capabilities is None:
+            self._check_served(name)
             raise Unavailable(f"model {name} is still starting", retry_after_s=2.0)
         return name
+
+    def _check_served(self, name: str) -> None:
+        """Refuses new requests for a model whose last worker has left."""
+        status = self._directory.get(name)
+        if status is not None and status.state is ModelState.GONE:
+            raise Unavailable(f'no worker serves "{name}" at the moment', retry_after_s=2.0)
 
     def _check_capable(self, request: GenerateRequest, field_names: Mapping[str, str]) -> None:
         """Refuses what the model's backend cannot do, or what does not fit into the model's context."""

@@ -13,7 +13,8 @@ from llmactors.access.authentication import Authenticator, Caller
 from llmactors.backends.directory import ModelDirectory
 from llmactors.errors import NotFound, Unavailable
 from llmactors.gateway.access_log import AccessLog
-from llmactors.gateway.admission import Admission, Admitter, models_for
+from llmactors.gateway.admission import Admitter, models_for
+from llmactors.gateway.admitted_calls import Admission
 from llmactors.gateway.body import BodyReader, GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.outages import Outages
@@ -27,6 +28,7 @@ from llmactors.http.exchange import Exchange
 from llmactors.http.held_request import HeldCall
 from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, ModelDemand, RequestInfo
 from llmactors.ledger.sharded.placement import Placement
+from llmactors.messages import Finished
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tracing.tracer import Tracer
 
@@ -147,6 +149,12 @@ class RequestService:
             trace.admitted([admission.request for admission in admissions])
         return admissions
 
+    async def was_admitted(self, caller: Caller, exchange: Exchange) -> bool:
+        """Whether an earlier gateway has admitted the one request of this call, which `admit` finds whatever the body
+        says.
+        """
+        return await self._admitter.admitted.before(caller, 1, exchange.idempotency_key, exchange.held) is not None
+
     def trace(self, exchange: Exchange) -> RequestTrace | None:
         """The trace of a call that asks for admission; None where this node exports no traces."""
         return None if self.tracer is None else trace_exchange(self.tracer, exchange)
@@ -185,10 +193,19 @@ class RequestService:
         follow = partial(self._ledger.follow, admission.request.id)
         return await (self.outages.through(follow) if admission.goes_on else follow())
 
-    async def cancel(self, caller: Caller, request_id: str) -> bool:
-        """Ends one of the caller's streams now. Returns False if it had ended before. Raises as `follow`."""
+    async def cancel(self, caller: Caller, request_id: str, held: HeldCall | None = None) -> bool:
+        """Ends one of the caller's streams now. Raises as `follow`.
+
+        Returns whether the stream was running before this call, which an earlier gateway may have made too if it is
+        `held`.
+        """
         await self.info(caller, request_id)
-        return await self._ledger.cancel(request_id)
+        if await self._ledger.cancel(request_id):
+            return True
+        if held is None or not held.is_repeated:
+            return False
+        end = (await self.read(request_id)).end
+        return isinstance(end, Finished) and end.reason == "cancelled"
 
     async def forget(self, caller: Caller, request_id: str) -> None:
         """Deletes one of the caller's requests and its log. Raises as `follow`."""

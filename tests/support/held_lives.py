@@ -225,12 +225,12 @@ class Lives:
         return mortal
 
     def _mortal_cancel(self, cancel: Any) -> Any:
-        async def mortal(service: Any, caller: Any, request_id: str) -> Any:
+        async def mortal(service: Any, caller: Any, request_id: str, *more: Any) -> Any:
             life = service._admitter.life
             life.point("before cancel")
             if not life.alive:
                 raise Unavailable("this life is over")
-            found = await cancel(service, caller, request_id)
+            found = await cancel(service, caller, request_id, *more)
             # The next life comes so late that the request has ended.
             while (await service.info(caller, request_id)).state != "ended":  # noqa: ASYNC110 - nothing tells of it
                 await trio.sleep(0.001)

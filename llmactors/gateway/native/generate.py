@@ -2,7 +2,7 @@
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import InvalidRequest, LlmactorsError, from_code
-from llmactors.gateway.admission import Admission
+from llmactors.gateway.admitted_calls import Admission
 from llmactors.gateway.answering_model import answering_model
 from llmactors.gateway.body import convert, deadline_of
 from llmactors.gateway.conversation_key import session_of
@@ -56,7 +56,7 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
 async def cancel(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`DELETE /v1/streams/{id}`: ends a stream."""
     request_id = exchange.parameters["id"]
-    was_running = await service.cancel(caller, request_id)
+    was_running = await service.cancel(caller, request_id, exchange.held)
     await exchange.answer(200, {"id": request_id, "cancelled": was_running})
 
 

@@ -22,7 +22,7 @@ from llmactors.access.authentication import Caller
 from llmactors.actors import fatal
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded, Unavailable
 from llmactors.gateway.access_log import AccessEntry
-from llmactors.gateway.admission import Admission
+from llmactors.gateway.admitted_calls import Admission
 from llmactors.gateway.body import convert
 from llmactors.gateway.errors import error_fields
 from llmactors.gateway.limit_reached import LimitReached
@@ -37,7 +37,7 @@ from llmactors.http.exchange import Header, Message, Receive, Scope, Send, clien
 from llmactors.http.held_websocket import HeldMessage, HeldWebSocket
 from llmactors.http.request_id import new_request_id
 from llmactors.ledger import Follower, LogSlice
-from llmactors.messages import Failed, Finished
+from llmactors.messages import Failed
 
 log = structlog.get_logger("llmactors.gateway")
 
@@ -226,7 +226,7 @@ class SocketSession:
                 model = info.request.model
             case "cancel":
                 cancel = convert(fields, CancelOp)
-                was_running = await self._cancel(cancel.id, held)
+                was_running = await self._service.cancel(self._caller, cancel.id, held)
                 self._followed.reply(held)
                 await self._say({"event": "cancelled", "id": cancel.id, "cancelled": was_running}, ref)
                 return False
@@ -274,15 +274,6 @@ class SocketSession:
         with contextlib.ExitStack() as reading:
             reading.enter_context(follower)
             await self._follow(follower, reading.pop_all(), stream, info.request.model, begun, None)
-
-    async def _cancel(self, request_id: str, held: HeldMessage | None) -> bool:
-        """Ends a stream. Returns whether it was running before this message, which may be read a second time."""
-        if await self._service.cancel(self._caller, request_id):
-            return True
-        if held is None or not held.is_repeated:
-            return False
-        end = (await self._service.read(request_id)).end
-        return isinstance(end, Finished) and end.reason == "cancelled"
 
     async def _admit(self, body: GenerateBody, held: HeldMessage | None, begun: float) -> Admission:
         tracer = self._service.tracer

@@ -10,7 +10,7 @@ import trio
 from llmactors.access.authentication import Caller
 from llmactors.actors import fatal
 from llmactors.errors import LlmactorsError
-from llmactors.gateway.admission import Admission
+from llmactors.gateway.admitted_calls import Admission
 from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.openai.render import error_of
 from llmactors.gateway.queue_places import QueueWatch

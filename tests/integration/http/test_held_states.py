@@ -6,10 +6,12 @@ import re
 from collections.abc import AsyncIterator
 from functools import partial
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
+from llmactors.backends.directory import ModelState
 from llmactors.errors import Unavailable
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.connection import ConnectionSettings
@@ -18,7 +20,7 @@ from llmactors.http.exchange import Exchange
 from llmactors.http.server import ServerSettings
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.support.held_answers import ANSWER_S, answers, chosen, die_at_each, request
-from tests.support.held_lives import Lives, lives_of
+from tests.support.held_lives import NEVER, Lives, lives_of
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the keeper needs Linux"),
@@ -126,6 +128,54 @@ async def test_death_around_stored_responses(how: str, node: LocalNode, monkeypa
             assert found == expected, f"other bytes behind a death at step {die_at}"
 
 
+async def test_death_around_the_cancel_of_a_stream(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer says that the stream was running, also where an earlier gateway has ended the stream."""
+    long = {"prompt": "rivers", "max_tokens": 5000, "stream": True}
+    async with lives_of(node.node, monkeypatch) as lives:
+        for die_at in (NEVER, ("before cancel", 1), ("behind cancel", 1)):
+            async with (
+                node.client.stream("POST", "/v1/generate", json=long) as running,
+                lives.client(die_at) as stream,
+            ):
+                name = running.headers["x-request-id"]
+                [found] = await answers(stream, plain_request("DELETE", f"/v1/streams/{name}"))
+            assert found.startswith(b"200 ")
+            assert found.endswith(b'"cancelled":true}')
+        assert lives.takeovers == 2
+
+
+@pytest.mark.parametrize(("refers", "is_stream"), [("to the response before", True), ("to its items", False)])
+async def test_response_that_an_answer_refers_to_may_go(
+    refers: str, is_stream: bool, node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer goes on at the next gateway also where what its request refers to was deleted meanwhile."""
+    body: dict[str, object] = {"model": "mock", "input": "rivers", "max_output_tokens": 60}
+    async with lives_of(node.node, monkeypatch) as lives:
+        found = []
+        for dies in (False, True):
+            before = (await node.client.post("/v1/responses", json=body)).json()
+            if refers == "to its items":
+                items = [{"type": "item_reference", "id": item["id"]} for item in before["output"]]
+                more: dict[str, object] = {"input": [*items, {"role": "user", "content": "go on"}]}
+            else:
+                more = {"previous_response_id": before["id"]}
+            async with lives.client() as stream, trio.open_nursery() as nursery:
+
+                async def delete(name: str, *, dies: bool) -> None:
+                    await wait_until(lambda: "behind admission" in lives.points)
+                    await node.client.delete(f"/v1/responses/{name}")
+                    if dies:
+                        lives.life.die()
+
+                nursery.start_soon(partial(delete, before["id"], dies=dies))
+                sent = request("/v1/responses", {**body, **more, "stream": is_stream})
+                found += await answers(stream, sent)
+            assert not lives.cut
+        assert lives.takeovers == 1
+        assert found[1] == found[0]
+        assert found[0].startswith(b"200 ")
+
+
 @pytest.mark.keeper
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_death_amid_a_large_body(chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +275,37 @@ async def test_drain_lets_a_taken_over_answer_end(node: LocalNode, monkeypatch: 
             nursery.start_soon(drain)
             assert await answers(stream, request("/v1/generate", body)) == expected
         assert not lives.cut
+
+
+@pytest.mark.parametrize("why", ["the node drains", "the last worker has left"])
+async def test_known_key_is_answered_where_no_work_is_taken(
+    why: str, node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call with an idempotency key that was admitted, whose whole answer no gateway has begun to write."""
+
+    def refuse(_service: RequestService) -> None:
+        raise Unavailable("this node is shutting down")
+
+    sent = request("/v1/generate", {"prompt": "rivers", "max_tokens": 100}, "idempotency-key: k\r\n")
+    async with lives_of(node.node, monkeypatch) as lives:
+        async with lives.client() as stream, trio.open_nursery() as nursery:
+
+            async def refuse_and_die() -> None:
+                await wait_until(lambda: "behind admission" in lives.points)
+                if why == "the node drains":
+                    monkeypatch.setattr(RequestService, "check_takes_work", refuse)
+                else:
+                    status = node.node.directory.get("mock")
+                    assert status is not None
+                    node.node.directory.put("mock", attrs.evolve(status, state=ModelState.GONE))
+                lives.life.die()
+
+            nursery.start_soon(refuse_and_die)
+            [found] = await answers(stream, sent)
+        assert found.startswith(b"200 ")
+        async with lives.client() as stream:
+            [other] = await answers(stream, sent.replace(b"cy-key: k", b"cy-key: l"))
+        assert other.startswith(b"503 ")
 
 
 async def test_limit_on_connections_ends_no_taken_over_answer(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import trio
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import Expired, LlmactorsError, NotFound, from_code
-from llmactors.gateway.admission import Admission
+from llmactors.gateway.admitted_calls import Admission
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.openai.choices import AdmittedChoices
@@ -29,18 +29,26 @@ from llmactors.ledger import Follower
 from llmactors.messages import ChatMessage, Failed, GenerateRequest
 from llmactors.telemetry.model_metrics import StreamTimes
 
+_UNREAD = "unread"
+"""In place of the input of a call whose request is in the ledger, with the whole input."""
+
 
 async def create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/responses`."""
     body = read_response(await service.bodies.read(exchange, image_chars if service.takes_images(caller) else None))
-    if isinstance(body.input, list) and (referred := referred_responses(body.input)):
-        items = await _items(service, caller, set(referred.values()))
-        body = attrs.evolve(body, input=with_items(body.input, items))
+    before: tuple[ChatMessage, ...] = ()
+    if await service.was_admitted(caller, exchange):
+        body = attrs.evolve(body, input=_UNREAD)  # what it refers to may be gone by now
+    else:
+        if isinstance(body.input, list) and (referred := referred_responses(body.input)):
+            items = await _items(service, caller, set(referred.values()))
+            body = attrs.evolve(body, input=with_items(body.input, items))
+        before = await _before(service, caller, body, exchange.idempotency_key)
     choice = body.choice(
         deadline_of(exchange.header(b"x-request-deadline")),
         background_s=service.settings.background_s,
         response_ttl_s=service.settings.response_ttl_s,
-        before=await _before(service, caller, body, exchange.idempotency_key),
+        before=before,
     )
     key, session = exchange.idempotency_key, session_of(exchange, body.prompt_cache_key)
     if body.background:
