@@ -5,12 +5,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -108,6 +110,30 @@ def test_stream_outlives_a_gateway_that_does_not_die_by_itself(url: str, how: st
         output += found
     assert "".join(line.partition('"text":"')[2][:-2] for line in output) == text_of(how)
     wait_takeover(keeper)
+
+
+def gateways_of(url: str) -> list[dict[str, Any]]:
+    nodes = httpx.get(f"{url}/v1/operator/nodes").json()["nodes"]
+    return [node for node in nodes if node["roles"] == ["gateway"]]
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize("how", ["kill", "upgrade"])
+def test_gateway_without_a_chosen_name_keeps_its_name_and_cordon(how: str) -> None:
+    """It is named after its keeper, so that what operators said of it holds for the next gateway."""
+    with gateway_below_keeper() as url:
+        keeper = keeper_at(url)
+        name = f"gateway-{socket.gethostname()}-{keeper.pid}"
+        assert [node["name"] for node in gateways_of(url)] == [name]
+        assert httpx.post(f"{url}/v1/operator/nodes/{name}/drain", json={}).status_code == 200
+        soon(lambda: "drained this node" in httpx.get(f"{url}/readyz").text)
+        os.kill(*(keeper.status.active, signal.SIGKILL) if how == "kill" else (keeper.pid, signal.SIGUSR2))
+        wait_takeover(keeper)
+        assert "drained this node" in httpx.get(f"{url}/readyz").text
+        assert httpx.post(f"{url}/v1/generate", json={"prompt": "no", "max_tokens": 1}).status_code == 503
+        soon(lambda: [(node["name"], node["cordoned"]) for node in gateways_of(url)] == [(name, True)])
+        assert httpx.post(f"{url}/v1/operator/nodes/{name}/uncordon", json={}).status_code == 200
+        soon(lambda: httpx.get(f"{url}/readyz").status_code == 200)
 
 
 @pytest.mark.keeper
