@@ -69,6 +69,8 @@ class WorldSettings:
     """Below keepers, the share of the kinds of steps at which gateways die: see `keepers`. None: without keepers."""
     plain: int = 0
     """How many clients of `keepers.plain` there are."""
+    websockets: int = 0
+    """How many clients of `keepers.websockets` there are."""
     bound_s: float = 12.0
     """The longest time in which a stream makes no progress, beside the times of faults."""
 
@@ -237,6 +239,7 @@ def _keeper(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, fl
         clients=2,
         keeper_rate=rng.choice((0.4, 0.9)),
         plain=4,
+        websockets=3,
         step_ms=rng.choice((10, 40)),
         patience_s=30.0,
         load_s=4.0,

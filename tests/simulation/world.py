@@ -110,14 +110,14 @@ class World:
                     loads.start_soon(self._visitors.run)
                     loads.start_soon(self._content.run)
                     if self._keepers is not None:
-                        loads.start_soon(self._keepers.load.run)
+                        loads.start_soon(self._keepers.run_loads)
                     await self._striker.run(clock)
                     await trio.sleep(max(0.0, self._plan.world.load_s - trio.current_time()))
                     self._load.stop()
                     self._visitors.stop()
                     self._content.stop()
                     if self._keepers is not None:
-                        self._keepers.load.stop()
+                        self._keepers.stop_loads()
                 left = await self._wait_settled()
                 held = self._bench.still_held()
                 left += [f"backends hold {len(held)} requests that have ended"] if held else []

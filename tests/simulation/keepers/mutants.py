@@ -5,6 +5,8 @@ from tests.chaos.test_mutations import Mutant
 _CONNECTION = "llmactors/http/held_connection.py"
 _POSITION = "llmactors/http/tcp_position.py"
 _PROTOCOL = "llmactors/keeper/protocol.py"
+_SOCKET = "llmactors/http/held_websocket.py"
+_STREAMS = "llmactors/gateway/native/followed_streams.py"
 _HERE = "tests/simulation"
 _STORED = "STORES[size](self._slots, at, chunk, begin, reached, size, 0, _OF_TOKEN, generation)\n"
 
@@ -68,5 +70,23 @@ KEEPER_MUTANTS = [
         "            self._forget_frames(next_in, begin)\n",
         "            self._forget_frames(next_in, begin)\n        if flags & COMPLETE:\n"
         "            self._journal.trim_to(next_in, self._out)\n            self._journal.trim()\n",
+    ),
+    _mutant(
+        "frames of a WebSocket are read again from beside their boundary",
+        _SOCKET,
+        "        end = self._boundary = self._fed - unparsed\n        self._waiting",
+        "        end = self._boundary = self._fed - unparsed - 1\n        self._waiting",
+    ),
+    _mutant(
+        "the seq of a followed stream is not noted",
+        _STREAMS,
+        "        self._set(stream.place, (seq + 1).to_bytes",
+        "        self._set(stream.place, (stream.seq + 1).to_bytes",
+    ),
+    _mutant(
+        "the end of a followed stream is not noted",
+        _STREAMS,
+        "        self._set(stream.place, _FREE)\n",
+        "        assert stream.place >= 0\n",
     ),
 ]

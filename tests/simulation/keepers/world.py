@@ -17,6 +17,7 @@ from tests.simulation.keepers.fate import Fate
 from tests.simulation.keepers.keeping import HeldGateways
 from tests.simulation.keepers.plain import PlainLoad
 from tests.simulation.keepers.sockets import Kernel
+from tests.simulation.keepers.websockets import SocketLoad
 from tests.simulation.load import VariedLoad
 from tests.simulation.themes import WorldSettings
 
@@ -29,6 +30,7 @@ class KeeperWorld:
     fate: Fate
     gateways: HeldGateways
     load: PlainLoad
+    sockets: SocketLoad
 
     @classmethod
     def of(cls, cluster: SimulatedCluster, world: WorldSettings, seed: int, folder: Path) -> "KeeperWorld":
@@ -47,7 +49,8 @@ class KeeperWorld:
         )
         fate.kill = gateways.kill_by_fate
         cluster.run_gateways = functools.partial(gateways.run, world.gateways)
-        made = cls(kernel, fate, gateways, PlainLoad(kernel, cluster.urls, world.plain, seed))
+        load = PlainLoad(kernel, cluster.urls, world.plain, seed)
+        made = cls(kernel, fate, gateways, load, SocketLoad(kernel, cluster.urls, world.websockets, seed))
         cluster.tell_keeper = made.tell
         return made
 
@@ -58,6 +61,17 @@ class KeeperWorld:
             await self.gateways.wait_serving()
             trio.lowlevel.add_instrument(self.fate)
             task_status.started()
+
+    async def run_loads(self) -> None:
+        """Runs the clients until `stop_loads`, and then until all answers have come."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.load.run)
+            nursery.start_soon(self.sockets.run)
+
+    def stop_loads(self) -> None:
+        """Stops new calls."""
+        self.load.stop()
+        self.sockets.stop()
 
     def tell(self, process: Process, what: str) -> None:
         """Has the keeper of a process upgrade, or lose its standby."""
@@ -75,7 +89,11 @@ class KeeperWorld:
 
     def complaints(self, load: VariedLoad, content: ContentLoad, usage: UsageSeen | None) -> list[str]:
         """What no client below a keeper may see."""
-        found = self.load.problems[:5] + [text for keeper in self.gateways.keepers for text in keeper.wrong[:3]]
+        found = (
+            self.load.problems[:5]
+            + self.sockets.problems[:5]
+            + [text for keeper in self.gateways.keepers for text in keeper.wrong[:3]]
+        )
         cuts = sum((request.cuts for request in load.history.requests), Counter[str]())
         found += [f"{count} streams that could go on elsewhere were cut: {why}" for why, count in cuts.items()]
         for what in ("refused", "unknown", "http_errors"):
@@ -87,8 +105,9 @@ class KeeperWorld:
     def _admitted_twice(self, load: VariedLoad, content: ContentLoad, usage: UsageSeen) -> list[str]:
         known = {request.id for request in load.history.requests}
         known |= {each for reader in content.readers for each in request_ids(reader, self.kernel.origins)}
-        known |= {call.request_id for call in self.load.calls}
+        known |= {call.request_id for call in self.load.calls} | {each.id for each in self.sockets.streams}
         more = {request_id for request_id, _ in usage.records} - known
         # A client that left may not have read what its request is called.
         unnamed = sum(call.is_admitted and not call.request_id for call in self.load.calls)
+        unnamed += sum(each.is_asked and not each.id for each in self.sockets.streams)
         return [f"{len(more)} requests that nobody asked for: {sorted(more)[:3]}"] if len(more) > unnamed else []
