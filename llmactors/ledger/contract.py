@@ -188,10 +188,9 @@ class Ledger(Protocol):
         slot of a request that the worker has ended is open again, as long as another one is. No slot is open of a
         worker that handed a request back, lost its lease, or has or is to get a request in quarantine; no request in
         quarantine is handed out. A claim of no slots closes all. What was handed out and not begun counts as one of the
-        `slots` of the next claim. A ledger may hand out nothing: one that a claim reaches without a trip, or one of
-        several shards, each of which would fill the same slots. To hand out, such a ledger would have to open a
-        worker's slots on one shard only, to claim from other shards for no more slots than are left besides, and to
-        close the open ones before it fills a freed slot from another shard.
+        `slots` of the next claim. A ledger may hand out nothing, as one
+        that a claim reaches without a trip. One of several shards has each open slot on one of them, and closes the
+        slots of other shards with the next claim.
 
         This is the one operation that is not idempotent. After a lost reply a worker does not know what it holds, so it
         has to `leave` and go on as a new incarnation.

@@ -12,6 +12,7 @@ from llmactors.ledger.values import QueueView
 
 _FOR_GATEWAYS = {"submit", "admit", "now_ms", "expected_wait_s", "places", "info", "read", "follow", "cancel", "forget"}
 _WAITS = {"beat", "leave", "claim", "preempt", "append", "finish", "release", "reap"}
+_SYNCHRONOUS = {"wait_work", "handed", "has_open_slots"}
 
 
 class MemoryShard:
@@ -56,14 +57,14 @@ class MemoryShard:
         operation = getattr(self.memory, name)
         if name in _WAITS:
             return self._once_back(operation)
-        if name == "wait_work":
+        if name in _SYNCHRONOUS:
             return operation
         return self._unless_away(operation)
 
     def _once_back(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        async def call(*args: Any) -> Any:
+        async def call(*args: Any, **options: Any) -> Any:
             await self._back.wait()
-            return await operation(*args)
+            return await operation(*args, **options)
 
         return call
 

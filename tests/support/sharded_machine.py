@@ -7,6 +7,7 @@ sums. What is about several requests holds among those of one shard:
 - a turn of a conversation may wait for a worker by what its shard knows of the worker, which is a part of what the
   model knows, so that any turn may wait for `affinity_wait_s`, and no turn must;
 - a request in quarantine is handed back where its worker has others, so the epoch of a waiting request may be higher;
+- the slots of a worker that has handed a request back are closed on the shard of that request;
 - dead letters of one moment have no order.
 """
 
@@ -16,7 +17,7 @@ from typing import Any, TypeVar, cast
 from hypothesis.stateful import invariant
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from llmactors.ledger import Claim, Ledger, LedgerSettings
+from llmactors.ledger import AppendOutcome, Claim, Ledger, LedgerSettings, ReleaseHow
 from llmactors.ledger.sharded import Placement, ShardedLedger, ShardLedger
 from llmactors.ledger.sharded.placement import SLOTS
 from llmactors.testing.ledger_suite.limit_machine import LimitMachine
@@ -61,6 +62,14 @@ class ShardedModel(LedgerModel):
             or bool(elsewhere)
             or (len(left) <= len(others) * SHARDS and all(each.is_quarantined for each in left))
         )
+
+    def release(self, request_id: str, epoch: int, how: ReleaseHow, now: float) -> AppendOutcome:
+        each = self.requests.get(request_id)
+        place = ("", "") if each is None else (each.holder, each.request.model)
+        room = self.room[place]
+        outcome = super().release(request_id, epoch, how, now)
+        self.room[place] = room
+        return outcome
 
     def note_handed_back(self, each: ModelRequest, epoch: int, now: float) -> None:
         """Notes that a waiting request was claimed and handed back at once."""
@@ -119,8 +128,10 @@ class OnShards:
             self.thread.__exit__()
 
 
-class ShardedMachine(OnShards, LedgerMachine):
-    """All rules, on shards."""
+class ShardedRules(LedgerMachine):
+    """What differs on shards."""
+
+    sharded: ShardedLedger
 
     notices_in_parts = True
 
@@ -132,7 +143,8 @@ class ShardedMachine(OnShards, LedgerMachine):
         [placed] = self.sharded.placement.place([new], "a", at_home=False, conversation=conversation)
         return placed
 
-    def follow_handed(self) -> None:
+    def follow_handed_back(self) -> None:
+        """Has the model follow which requests were handed back."""
         # What the claim has begun to read of the queues has been read when this is answered, so that a run can be
         # repeated.
         self.run(self.sharded.queue_depths())
@@ -149,6 +161,13 @@ class ShardedMachine(OnShards, LedgerMachine):
         dead = [each.id for each in self.model.dead_letters]
         assert sorted(letter.request.id for letter in letters) == sorted(dead)
         assert [letter.at_ms for letter in letters] == sorted(letter.at_ms for letter in letters)
+
+
+class ShardedMachine(OnShards, ShardedRules):
+    """All rules, on shards."""
+
+    def follow_handed(self) -> None:
+        self.follow_handed_back()
 
 
 class ShardedLimitMachine(OnShards, LimitMachine):

@@ -12,6 +12,8 @@ _PER_SHARD = {
     "test_forgotten_request_keeps_its_record": _BOUND,
     "test_sums_stay_exact_without_their_records": _BOUND,
     "test_answers_kept_long_do_not_evict_new_ones": _BOUND,
+    "test_answers_that_are_read_are_evicted_last": _BOUND,
+    "test_answers_that_are_read_are_evicted_at_the_bound": _BOUND,
     "test_too_many_sums_are_added_up_as_others": _BOUND,
     "test_shares_add_up_what_each_tenant_has": _ORDER,
     "test_requeue_into_a_full_queue_changes_nothing": _BOUND,

@@ -76,7 +76,7 @@ class ShardedLedger:
         async with trio.open_nursery() as nursery:
             for shard in self.shards:
                 nursery.start_soon(shard.run)
-            self._workers.nursery = nursery
+            self._workers.begin(nursery)
             task_status.started()
 
     # For gateways.
@@ -150,15 +150,14 @@ class ShardedLedger:
     async def leave(self, worker: str) -> None:
         await self._workers.leave(worker)
 
-    async def claim(self, worker: str, model: str, slots: int, *, hand_out: int = 0) -> list[Claim]:  # noqa: ARG002
-        # Nothing is handed out: a slot that is open on several shards could be filled by each of them.
-        return await self._workers.claim(worker, model, slots)
+    async def claim(self, worker: str, model: str, slots: int, *, hand_out: int = 0) -> list[Claim]:
+        return await self._workers.claim(worker, model, slots, hand_out)
 
-    def handed(self, worker: str, model: str) -> list[Claim]:  # noqa: ARG002
-        return []
+    def handed(self, worker: str, model: str) -> list[Claim]:
+        return self._workers.handed(worker, model)
 
-    def has_open_slots(self, worker: str, model: str) -> bool:  # noqa: ARG002
-        return False
+    def has_open_slots(self, worker: str, model: str) -> bool:
+        return self._workers.has_open_slots(worker, model)
 
     async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
         return await self._workers.preempt(worker, model, offered)

@@ -35,6 +35,8 @@ class Member:
     """The claims that gave up their slots by a swap that came late. The next beat names them."""
     help_until: dict[tuple[str, int], float] = attrs.field(factory=dict)
     """By model and shard, until when this worker claims there at once, though other workers prefer the shard."""
+    open: dict[tuple[str, int], int] = attrs.field(factory=dict)
+    """By model and shard, how many slots are open there, at most: to so many requests may be handed out unasked."""
     _rotations: dict[str, Rotation] = attrs.field(factory=dict)
     _asked: set[tuple[str, int]] = attrs.field(factory=set)
     """By model and shard, the claims that are not answered yet. They may outlive the call that made them."""
@@ -53,9 +55,14 @@ class Member:
         if model in self._news:
             self._news[model].add(shard)
 
-    def begin_claim(self, model: str, shard: int) -> None:
-        """Notes that a shard is asked for all that it has: what it hears of from now on may be more."""
-        self._news.setdefault(model, set(range(self.shards))).discard(shard)
+    def begin_claim(self, model: str, shard: int, opens: int, *, takes: bool) -> None:
+        """Notes that a shard is asked, and that so many slots may be open there from now on. Where the claim `takes`
+        all that the shard has, what the worker hears of from now on may be more.
+        """
+        news = self._news.setdefault(model, set(range(self.shards)))
+        if takes:
+            news.discard(shard)
+        self.open[model, shard] = opens
         self._asked.add((model, shard))
 
     def end_claim(self, model: str, shard: int) -> None:
@@ -103,8 +110,11 @@ class Member:
 
     def let_go(self, key: Key) -> None:
         """Forgets a claim that is over."""
-        self.held.pop(key, None)
+        shard = self.held.pop(key, None)
         self.suspects.discard(key)
+        for place, slots in self.open.items():
+            if slots > 0 and place[1] == shard:
+                self.open[place] += 1  # the shard opens the slot, if another one is open there
 
     def lose(self, shard: int) -> list[Key]:
         """Forgets and returns all claims on a shard that has ended the lease, and takes another id for the shard."""
@@ -113,6 +123,7 @@ class Member:
             self.let_go(key)
         for late in self.late.values():
             late[:] = [each for each in late if each[0] != shard]
+        self.open = {place: slots for place, slots in self.open.items() if place[1] != shard}
         self._rejoined += 1
         self.names[shard] = f"{self.worker}~{self._rejoined}"
         self.joined.discard(shard)

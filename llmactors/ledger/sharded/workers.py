@@ -4,7 +4,6 @@ No operation waits for one shard that is away: a claim takes from the others, an
 beat renews the leases on the others.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -13,10 +12,10 @@ import structlog
 import trio
 
 from llmactors.errors import Expired, NotFound, Unavailable
+from llmactors.ledger.sharded.claiming import Claiming
 from llmactors.ledger.sharded.heard import Heard
 from llmactors.ledger.sharded.members import Member
 from llmactors.ledger.sharded.placement import Placement
-from llmactors.ledger.sharded.preference import Preference
 from llmactors.ledger.sharded.shard import Key, Shard
 from llmactors.ledger.values import (
     AppendEntry,
@@ -36,31 +35,40 @@ T = TypeVar("T")
 log = structlog.get_logger("llmactors.ledger")
 
 _CLAIM_OVER = {AppendOutcome.FENCED, AppendOutcome.STOP, AppendOutcome.GONE}
-_LOOK_AT_QUEUES_S = 0.25
-"""How old what is known of the queues may be, in seconds."""
-_OTHERS_FIRST_S = 0.1
-"""How long a worker leaves new requests on a shard to the workers that prefer the shard, in seconds."""
-_HELPS_S = 1.0
-"""How long a worker claims at once from a shard where a request has waited for half of this."""
 _ALL_AWAY_PAUSE_S = 0.05
 
 
 class ShardedWorkers:
-    """The operations of workers. `nursery` runs what outlives an operation."""
+    """The operations of workers."""
 
     def __init__(self, shards: Sequence[Shard], placement: Placement) -> None:
         self._shards = shards
         self._placement = placement
         self._members: dict[str, Member] = {}
         self._listening: dict[tuple[str, str], Heard] = {}
-        self._preferences: dict[tuple[str, str], Preference] = {}
-        self._looked_at: dict[tuple[str, str], float] = {}
-        self.nursery: trio.Nursery | None = None
+        self._claiming = Claiming(
+            shards,
+            tell=self._tell,
+            hears=lambda member, model: (member.worker, model) in self._listening,
+            hand_back=self._hand_back,
+        )
         for shard in shards:
             shard.on_return = partial(self._claim_again, shard.number)
 
     def __repr__(self) -> str:
         return f"<ShardedWorkers {sorted(self._members)}>"
+
+    @property
+    def nursery(self) -> trio.Nursery | None:
+        """Runs what outlives an operation; None before the ledger runs."""
+        return self._claiming.nursery
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Has a nursery run what outlives an operation. What ran in an earlier one, which has ended, begins anew."""
+        self._claiming.nursery = nursery
+        for (worker, model), news in self._listening.items():
+            if (member := self._members.get(worker)) is not None:
+                self._listen_to_all(nursery, member, model, news)
 
     async def beat(self, worker: str) -> BeatResult:
         member = self._members.setdefault(worker, Member(worker, len(self._shards)))
@@ -115,85 +123,21 @@ class ShardedWorkers:
             for shard in self._shards:
                 nursery.start_soon(shard.tell_gone, member.names[shard.number])
 
-    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+    async def claim(self, worker: str, model: str, slots: int, hand_out: int) -> list[Claim]:
         member = self._members.get(worker)
-        if member is None:
-            return []
-        claims = await self._begin(member, member.late.pop(model, []), slots)
-        self._look_at_queues(member, model)
-        preference, is_mostly_free = self._preference(worker, model), slots > len(member.held)
-        tried: set[int] = set()
-        while len(claims) < slots:
-            # A shard that is yet to be told how claims ended would have the worker hold more than it has slots.
-            answering = {shard.number for shard in self._shards if shard.answers and not shard.kept}
-            asked = member.where_to_claim(model, answering - tried, hears=(worker, model) in self._listening)
-            if not asked:
-                break
-            own = preference.own_shards(answering & member.joined, is_mostly_free=is_mostly_free)
-            asked = asked & own.keys() or asked
-            weight_of = own if asked <= own.keys() else preference.weights
-            shares = member.rotation(model).share(slots - len(claims), asked, weight_of)
-            member.reserved_for = None
-            found = await self._claim(member, model, shares)
-            for number, share in shares.items():
-                some = found.get(number, ())
-                if number not in own and any(claim.waited_s >= _OTHERS_FIRST_S / 2 for claim in some):
-                    member.help_until[model, number] = trio.current_time() + _HELPS_S
-                if len(some) < share:
-                    tried.add(number)
-            got = [(number, claim) for number in shares for claim in found.get(number, ())]
-            claims += await self._begin(member, got, slots - len(claims))
-        return claims
+        return [] if member is None else await self._claiming.claim(member, model, slots, hand_out)
 
-    def _answering(self) -> set[int]:
-        return {shard.number for shard in self._shards if shard.answers}
+    def handed(self, worker: str, model: str) -> list[Claim]:
+        member = self._members.get(worker)
+        return [] if member is None else self._claiming.handed(member, model)
 
-    async def _begin(self, member: Member, got: Sequence[tuple[int, Claim]], slots: int) -> list[Claim]:
-        """The claims that the worker can begin. Hands all others back."""
-        claims: list[Claim] = []
-        for number, claim in sorted(got, key=_quarantined):
-            if len(claims) < slots and member.take(claim, number):
-                claims.append(claim)
-            else:
-                cause = "the worker has other requests, and cannot begin this one"
-                await self.release(claim.request.id, claim.epoch, ReleaseHow.SILENT, cause)
-        return claims
+    def has_open_slots(self, worker: str, model: str) -> bool:
+        member = self._members.get(worker)
+        return member is not None and self._claiming.has_open_slots(member, model)
 
-    async def _claim(self, member: Member, model: str, shares: dict[int, int]) -> dict[int, list[Claim]]:
-        found: dict[int, list[Claim]] = {}
-        async with trio.open_nursery() as nursery:
-            for number, slots in shares.items():
-                nursery.start_soon(self._claim_one, member, model, self._shards[number], slots, found)
-        return found
-
-    async def _claim_one(
-        self, member: Member, model: str, shard: Shard, slots: int, found: dict[int, list[Claim]]
-    ) -> None:
-        """Adds what a shard hands out to `found`. What comes too late is for the next claim."""
-        name = member.names[shard.number]
-
-        async def claim() -> list[Claim]:
-            member.begin_claim(model, shard.number)
-            is_answered = False
-            try:
-                claims = await shard.ledger.claim(name, model, slots)
-                is_answered = True
-            finally:
-                member.end_claim(model, shard.number)
-                if not is_answered:  # the next claim is given what this one was given
-                    member.note_news(model, shard.number)
-                    self._tell(member, model, News.WORK)
-            if len(claims) == slots:
-                member.note_news(model, shard.number)  # there may be more
-            return claims
-
-        def keep(claims: list[Claim]) -> None:
-            member.keep_late(model, shard.number, name, claims)
-            self._tell(member, model, News.WORK)  # also of what was heard of the shard meanwhile
-
-        claims = await shard.ask_to_the_end(claim, keep)
-        if claims is not None:
-            found[shard.number] = claims
+    async def _hand_back(self, claim: Claim) -> None:
+        cause = "the worker has other requests, and cannot begin this one"
+        await self.release(claim.request.id, claim.epoch, ReleaseHow.SILENT, cause)
 
     def _tell(self, member: Member, model: str, what: News) -> None:
         if (news := self._listening.get((member.worker, model))) is not None:
@@ -262,20 +206,24 @@ class ShardedWorkers:
         news = self._listening.get((worker, model))
         if news is None:
             news = self._listening[worker, model] = Heard()
-            for shard in self._shards:
-                self.nursery.start_soon(self._listen, member, model, shard, news)
+            self._listen_to_all(self.nursery, member, model, news)
         await news.heard.wait()
         return news.take()
+
+    def _listen_to_all(self, nursery: trio.Nursery, member: Member, model: str, news: Heard) -> None:
+        for shard in self._shards:
+            nursery.start_soon(self._listen, member, model, shard, news)
 
     async def _listen(self, member: Member, model: str, shard: Shard, news: Heard) -> None:
         while self._members.get(member.worker) is member:
             heard = await shard.ledger.wait_work(member.names[shard.number], model)
-            if News.STOP in heard:
-                news.tell(News.STOP)
-            if News.WORK in heard and self._leaves_to_others(member, model, shard.number):
-                await trio.sleep(_OTHERS_FIRST_S)
-            member.note_news(model, shard.number)
-            news.tell(heard)
+            if News.STOP in heard or News.HANDED in heard:
+                news.tell(heard & (News.STOP | News.HANDED))
+            if News.WORK in heard:
+                await self._claiming.wait_for_others(member, model, shard.number)
+            if heard != News.HANDED:
+                member.note_news(model, shard.number)
+                news.tell(heard & ~News.HANDED)
 
     def _claim_again(self, shard: int) -> None:
         """Has all workers claim from a shard that was slow: what they heard of the shard meanwhile led to no claim."""
@@ -284,21 +232,11 @@ class ShardedWorkers:
                 member.note_news(model, shard)
                 news.tell(News.WORK)
 
-    def _leaves_to_others(self, member: Member, model: str, shard: int) -> bool:
-        """Whether other workers prefer the shard, and do not leave requests waiting there."""
-        shards = self._answering() & member.joined
-        own = self._preference(member.worker, model).own_shards(shards, is_mostly_free=True)
-        helps = member.help_until.get((model, shard), 0.0) > trio.current_time()
-        return bool(own) and shard not in own and not helps
-
     def _drop(self, worker: str) -> None:
         self._members.pop(worker, None)
         for key in [key for key in self._listening if key[0] == worker]:
             self._listening.pop(key).tell(News.STOP)
-        for key in [key for key in self._preferences if key[0] == worker]:
-            del self._preferences[key]
-        for key in [key for key in self._looked_at if key[0] == worker]:
-            del self._looked_at[key]
+        self._claiming.drop(worker)
 
     def _let_go(self, key: Key) -> None:
         for member in self._members.values():
@@ -323,25 +261,6 @@ class ShardedWorkers:
         for item in items:
             groups.setdefault(self._placement.shard_of(id_of(item)), []).append(item)
         return groups
-
-    def _preference(self, worker: str, model: str) -> Preference:
-        return self._preferences.setdefault((worker, model), Preference(worker))
-
-    def _look_at_queues(self, member: Member, model: str) -> None:
-        """Has the queues looked at again, if what is known of them is old. Nothing waits for that."""
-        now, key = trio.current_time(), (member.worker, model)
-        if self.nursery is not None and self._looked_at.get(key, -math.inf) + _LOOK_AT_QUEUES_S <= now:
-            self._looked_at[key] = now
-            self.nursery.start_soon(self._read_queues, member, model)
-
-    async def _read_queues(self, member: Member, model: str) -> None:
-        views = await self._ask_all(lambda shard: shard.ledger.queue_view(member.names[shard.number], model))
-        self._preference(member.worker, model).learn(views)
-
-
-def _quarantined(found: tuple[int, Claim]) -> bool:
-    """A request in quarantine comes last, since it may run only beside others of its shard."""
-    return found[1].quarantined
 
 
 def _id_of(entry: AppendEntry) -> str:

@@ -22,7 +22,7 @@ from llmactors.testing.redis_server import RedisServer
 from llmactors.testing.side_by_side import side_by_side
 from llmactors.testing.trio_thread import TrioThread
 from tests.support.ledger_keys import ledger_key_of
-from tests.support.sharded_machine import SHARDS, OnShards, ShardedLimitMachine, ShardedMachine
+from tests.support.sharded_machine import SHARDS, OnShards, ShardedLimitMachine, ShardedMachine, ShardedRules
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -125,6 +125,7 @@ class ComparedShard:
         self._both = side_by_side(redis, memory)
         self.wait_up = redis.wait_up
         self.queue_view = redis.queue_view
+        self.handed, self.has_open_slots = redis.handed, redis.has_open_slots
 
     @property
     def is_up(self) -> bool:
@@ -140,6 +141,8 @@ class OnRedisShards(OnShards):
     servers: ClassVar[Sequence[RedisServer]]
     wall_ms: Callable[[], int]
     clock_follows = False  # what is said over sockets takes no time of the event loop
+    compares = True
+    """Whether each shard is compared with a ledger in memory."""
 
     def make_shards(self, settings: LedgerSettings) -> list[ShardLedger]:
         self.parts: list[RedisLedger] = []
@@ -149,6 +152,8 @@ class OnRedisShards(OnShards):
             shard = number, len(self.servers)
             self.parts.append(RedisLedger(server.url, settings, QUIET, shard=shard, clock_ms=self.wall_ms))
             self.thread.serve(self.parts[-1].run)
+        if not self.compares:
+            return cast("list[ShardLedger]", self.parts)
         memory = (MemoryLedger(settings, now=self.now, wall_ms=self.wall_ms) for _ in self.servers)
         compared = [ComparedShard(*both) for both in zip(self.parts, memory, strict=True)]
         return cast("list[ShardLedger]", compared)
@@ -172,6 +177,17 @@ class RedisShardsMachine(OnRedisShards, ShardedMachine):
             assert left <= LEFT | {LedgerKey.CLAIMERS}
             counters = part.names.ledger(LedgerKey.COUNTERS)
             assert lasting <= {part.names.shard.encode(), counters.encode()}
+
+
+class RedisShardsHandingOutMachine(OnRedisShards, ShardedRules, HandingOutMachine):
+    """Workers leave slots open, on one shard or several."""
+
+    compares = False  # the ledger in memory hands out nothing
+
+    def follow_handed(self) -> None:
+        self.run(self.ledger.queue_depths())  # all servers have answered, so all messages before have been read
+        HandingOutMachine.follow_handed(self)
+        self.follow_handed_back()
 
 
 class RedisShardsLimitMachine(OnRedisShards, ShardedLimitMachine):
@@ -212,6 +228,13 @@ def test_redis_memory_and_account_agree_on_limits(any_server: RedisServer, machi
 def test_redis_shards_and_model_agree(three_servers: list[RedisServer], machine: settings) -> None:
     RedisShardsMachine.servers = three_servers
     run_state_machine_as_test(RedisShardsMachine, settings=few_of(machine))
+
+
+def test_redis_shards_and_model_agree_on_what_is_handed_out(
+    three_servers: list[RedisServer], machine: settings
+) -> None:
+    RedisShardsHandingOutMachine.servers = three_servers
+    run_state_machine_as_test(RedisShardsHandingOutMachine, settings=few_of(machine))
 
 
 def test_redis_shards_and_account_agree_on_limits(three_servers: list[RedisServer], machine: settings) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -11,8 +12,9 @@ import trio
 from llmactors.config import Settings
 from llmactors.errors import OperatorError
 from llmactors.http.request_id import new_request_id
-from llmactors.ledger import AppendEntry, Claim
+from llmactors.ledger import AppendEntry, Claim, News
 from llmactors.ledger.redis import LEDGER_LINK, RedisLedger, RedisLedgerSettings
+from llmactors.ledger.redis.functions import LedgerFunctions
 from llmactors.ledger.sharded import Placement, ShardedLedger
 from llmactors.system.ledger_shards import LedgerShards
 from llmactors.testing.ledger_suite import SUITE_SETTINGS, LedgerSuite, Rig, finished, request, tokens
@@ -149,6 +151,68 @@ async def test_streams_outlive_the_death_of_one_redis(
             await follower.wait_end()
             log = follower.take()
     assert (list(log.deltas), log.end) == (list(tokens(1, 4)), finished(4))
+    nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_first_token_follows_two_calls_on_any_server(
+    three: str, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A waiting worker is handed the request by the call that admits the request, wherever the request lives."""
+    shards = shards_of(three)
+    ledger, placement = shards.whole, shards.placement
+    assert placement is not None
+    await nursery.start(shards.run)
+    await ledger.beat("w#1")
+    with trio.move_on_after(0.1):
+        while True:
+            await ledger.wait_work("w#1", "m")  # the first waits return at once
+    assert await ledger.claim("w#1", "m", 6, hand_out=6) == []
+    assert ledger.has_open_slots("w#1", "m")
+    called: list[str] = []
+    call = LedgerFunctions.call
+
+    async def noted(functions: LedgerFunctions, operation: str, *parts: Any) -> Any:
+        called.append(operation)
+        return await call(functions, operation, *parts)
+
+    monkeypatch.setattr(LedgerFunctions, "call", noted)
+    for shard in (0, 1, 2, 0, 1, 2):
+        request_id = placement.moved(new_request_id(), shard)
+        called.clear()
+        await ledger.submit(request(request_id))
+        with trio.fail_after(5):
+            while not (handed := ledger.handed("w#1", "m")):
+                assert News.HANDED in await ledger.wait_work("w#1", "m")
+        [claim] = handed
+        await ledger.append([AppendEntry(request_id, claim.epoch, 1, tokens(1, 1))])
+        assert [each for each in called if each in {"submit", "claim", "append"}] == ["submit", "append"]
+    await ledger.submit(request(placement.moved(new_request_id(), 1)))
+    await ledger.now_ms()
+    assert ledger.handed("w#1", "m") == []  # all six slots are taken
+    assert not ledger.has_open_slots("w#1", "m")
+    nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_slots_open_on_one_server_are_filled_from_others(three: str, nursery: trio.Nursery) -> None:
+    shards = shards_of(three)
+    ledger, placement = shards.whole, shards.placement
+    assert placement is not None
+    await nursery.start(shards.run)
+    await ledger.beat("w#1")
+    with trio.move_on_after(0.1):
+        while True:
+            await ledger.wait_work("w#1", "m")
+    assert await ledger.claim("w#1", "m", 4, hand_out=3) == []
+    for _ in range(5):
+        await ledger.submit(request(placement.moved(new_request_id(), 2)))
+    claims = await ledger.claim("w#1", "m", 4, hand_out=3)
+    assert len(claims) == 4
+    assert not ledger.has_open_slots("w#1", "m")
+    assert await ledger.claim("w#1", "m", 0) == []
+    for shard in range(2):
+        await ledger.submit(request(placement.moved(new_request_id(), shard)))
+        await shards.whole.queue_depths()
+    assert ledger.handed("w#1", "m") == []
     nursery.cancel_scope.cancel(reason="the test is over")
 
 

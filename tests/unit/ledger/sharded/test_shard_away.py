@@ -158,8 +158,8 @@ class Slow:
     answers: trio.Event = attrs.field(factory=trio.Event)
 
     def __call__(self, operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def slow(*args: object) -> object:
-            found = await operation(*args)
+        async def slow(*args: object, **options: object) -> object:
+            found = await operation(*args, **options)
             await self.answers.wait()
             return found
 
@@ -239,8 +239,62 @@ async def test_kept_end_is_told_after_a_restart(autojump_clock: MockClock) -> No
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
+async def test_news_and_claims_outlive_a_restart(autojump_clock: MockClock) -> None:
+    """The actor that runs the ledger may crash while a shard is asked for a claim, and while workers listen."""
+    three = three_shards()
+    slow, memory = Slow(), three.shards[1].memory
+    quick = memory.claim
+    async with trio.open_nursery() as nursery:
+        await nursery.start(three.ledger.run)
+        await three.ledger.beat("w")
+        await three.ledger.wait_work("w", "m")
+        assert await three.ledger.claim("w", "m", 3) == []
+        memory.claim = slow(quick)  # type: ignore[method-assign, assignment]
+        with trio.move_on_after(0.1):
+            await three.ledger.submit(request(IDS[1]))
+            await three.ledger.wait_work("w", "m")
+            await three.ledger.claim("w", "m", 3)
+        nursery.cancel_scope.cancel(reason="the ledger's actor crashes")
+    memory.claim = quick  # type: ignore[method-assign]
+    await memory.submit(request("req_" + "b" * 30 + "01"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(three.ledger.run)
+        with trio.fail_after(1):
+            await three.ledger.wait_work("w", "m")
+        [claim] = await three.ledger.claim("w", "m", 2)
+        assert claim.request.id == "req_" + "b" * 30 + "01"
+        await three.ledger.submit(request(IDS[2]))
+        with trio.fail_after(1):
+            found: list[Claim] = []
+            while not found:
+                await three.ledger.wait_work("w", "m")
+                found = await three.ledger.claim("w", "m", 1)
+        assert found[0].request.id == IDS[2]
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_worker_leaves_all_shards(three: Three, autojump_clock: MockClock) -> None:
+    await three.start()
+    await three.ledger.leave("w")
+    assert [(await three.ledger.info(each)).state for each in IDS.values()] == ["queued"] * 3
+
+
+async def test_reaper_reaps_all_shards(three: Three, autojump_clock: MockClock) -> None:
+    await three.start()
+    await trio.sleep(5.1)
+    assert await three.ledger.reap() == 3
+    assert [(await three.ledger.info(each)).state for each in IDS.values()] == ["queued"] * 3
+
+
 async def test_worker_claims_once_kept_ends_are_told(three: Three, autojump_clock: MockClock) -> None:
     claims = await three.start()
+    append, told = three.shards[1].memory.append, trio.Event()
+
+    async def append_later(*args: Any) -> Any:
+        await told.wait()
+        return await append(*args)
+
+    three.shards[1].memory.append = append_later  # type: ignore[method-assign, assignment]
     three.shards[1].go_away()
     assert await three.write(claims[1], 1, 2, ends=True) is AppendOutcome.OK
     another = "req_" + "b" * 30 + "01"
@@ -249,6 +303,9 @@ async def test_worker_claims_once_kept_ends_are_told(three: Three, autojump_cloc
     await trio.sleep(1.0)
     assert await three.ledger.claim("w", "m", 1) == []
     three.shards[1].come_back()
+    await three.ledger.beat("w")
+    assert await three.ledger.claim("w", "m", 1) == []  # for the shard, the worker still has the request that has ended
+    told.set()
     found: list[Claim] = []
     with trio.fail_after(5):
         while not found:
