@@ -26,5 +26,6 @@ judge        the oracle: a sentence for each promise that was broken
 seeds        runs one seed, and makes its schedule smaller
 contract     the contract of the ledger, over the simulated network: `--contract N`
 mutants      plants the bugs of the mutation gate, and looks for seeds that notice
+shard_mutants  the bugs of a ledger over several servers
 __main__     the command
 """

@@ -3,6 +3,7 @@
     python -m tests.simulation.mutants                # every bug, up to 60 seeds for each
     python -m tests.simulation.mutants epoch fence    # bugs whose names contain one of these texts
     python -m tests.simulation.mutants keeper:        # those of connections that outlive their gateway
+    python -m tests.simulation.mutants shards:        # those of a ledger on several servers
 
 The program prints how many seeds it took to notice each bug, and exits with 1 if a bug was not noticed.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from tests.chaos.test_mutations import MUTANTS, ROOT, Mutant
 from tests.simulation.keepers.mutants import KEEPER_MUTANTS
+from tests.simulation.shard_mutants import SHARD_MUTANTS
 
 
 def _noticed_by(root: Path, mutant: Mutant, options: Sequence[str]) -> str:
@@ -53,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--theme", action="append", default=[], help="only seeds of this theme; may be repeated")
     given = parser.parse_args(argv)
     options = ["--seeds", str(given.seeds), *(part for theme in given.theme for part in ("--theme", theme))]
-    known = [*MUTANTS, *KEEPER_MUTANTS]
+    known = [*MUTANTS, *KEEPER_MUTANTS, *SHARD_MUTANTS]
+    theme_of = {**dict.fromkeys(KEEPER_MUTANTS, "keeper"), **dict.fromkeys(SHARD_MUTANTS, "shards")}
     mutants = [each for each in known if not given.names or any(name in each.name for name in given.names)]
     missed = 0
     with tempfile.TemporaryDirectory(prefix="llmactors-mutants-") as folder:
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in ("llmactors", "tests"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         for mutant in mutants:
-            theme = ["--theme", "keeper"] if mutant in KEEPER_MUTANTS and not given.theme else []
+            theme = ["--theme", theme_of[mutant]] if mutant in theme_of and not given.theme else []
             shown = _noticed_by(root, mutant, [*options, *theme])
             missed += not shown
             print(f"{'noticed' if shown else 'MISSED '}  {mutant.name}: {shown}", flush=True)
