@@ -5,6 +5,7 @@ What a request may be, who may send it, and what is counted and logged all follo
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from urllib.parse import unquote
 
@@ -26,6 +27,9 @@ from llmactors.gateway.pages import Pages
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.route import Family, Route
 from llmactors.gateway.routes import ANTHROPIC, NATIVE, OPENAI, ROUTES
+from llmactors.gateway.streaming.begun_stream import BegunStream, read_note
+from llmactors.gateway.streaming.resuming import Reached, last_seq
+from llmactors.http.answer_note import AnswerNote
 from llmactors.http.exchange import (
     Exchange,
     Receive,
@@ -36,12 +40,12 @@ from llmactors.http.exchange import (
     id_headers,
     serve,
 )
-from llmactors.http.inbox import Inbox
+from llmactors.http.inbox import Application, Inbox
+from llmactors.http.protocol_settings import Address, client_host
 from llmactors.http.refused_handshake import refuse_handshake
 from llmactors.http.request_id import new_request_id
 from llmactors.http.routing import Resource, Router
 
-_NOT_NOTED = contextlib.nullcontext()
 _NO_PARAMETERS: Mapping[str, str] = {}
 MAX_PARAMETERS = 64
 """The ticket must be among the first parameters of a query."""
@@ -88,11 +92,66 @@ class App:
         exchange.timing_header = family.timing_header
         exchange.id_header = family.id_header
         exchange.shared_headers = self._rules.answer_headers(scope)
+        await self._serve_counted(exchange, family, resource, partial(self._answer_again, exchange, resource))
+
+    async def take_up(self, begun: AnswerNote, reached: bytes, client: Address) -> Application | None:
+        """Returns what sends the rest of an answer that an earlier gateway began; None where its request is needed."""
+        found, note, service = self._router.find(begun.path), read_note(begun.application), self._service
+        resource = None if found is None else found[0]
+        route = None if resource is None else resource.routes.get(begun.method)
+        if resource is None or route is None or route.go_on is None or note is None or service is None:
+            return None
+        if not reached:
+            return None  # the client has the head alone, and of a stream that it follows again perhaps more
+        where = Reached.parse(reached)
+        if where.end_pieces or len(where.seqs) != 1:
+            return None
+        try:
+            caller = self._auth.recall(note.credential, note.client or client_host(client))
+            had, follower = await service.follow_behind(note.request_id, where.seqs[0])
+        except LlmactorsError:
+            return None  # the handler knows what to say
+        if last_seq(had) < where.seqs[0]:
+            return None
+        return partial(self._go_on, resource, route, caller, BegunStream(note, had, follower))
+
+    async def _go_on(
+        self,
+        resource: Resource[Route],
+        route: Route,
+        caller: Caller,
+        stream: BegunStream,
+        scope: Scope,
+        receive: Inbox,
+        send: Send,
+    ) -> None:
+        """Answers with the rest of a stream."""
+        note = stream.note
+        self._rules.recall_client(scope, note.client)
+        exchange = Exchange(scope, receive, send, note.request_id, route.family.errors)
+        exchange.status, exchange.caller = 200, caller
+        exchange.model = note.model if note.is_asked_here else ""
+
+        async def answer() -> None:
+            assert route.go_on is not None and self._service is not None  # noqa: S101, PT018 - `take_up` saw to it
+            with self._rules.counting(scope), self._noting(exchange):
+                await route.go_on(self._service, exchange, stream)
+
+        await self._serve_counted(exchange, route.family, resource, answer)
+
+    async def _serve_counted(
+        self,
+        exchange: Exchange,
+        family: Family,
+        resource: Resource[Route] | None,
+        answer: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Counts and logs an exchange that `answer` answers."""
         counted = family.counted and resource is not None
         if counted:
             self._metrics.request_started()
         try:
-            await serve(exchange, partial(self._answer_again, exchange, resource))
+            await serve(exchange, answer)
         finally:
             seconds = trio.current_time() - exchange.begun
             self._metrics.route_used("none" if resource is None else resource.path)
@@ -197,12 +256,16 @@ class App:
         elif route.operation is not None:
             await route.operation(self._node, exchange)
         elif route.handler is not None and caller is not None and self._service is not None:
-            await self._service.directory.wait_known()
-            drills = self._node.drills
-            with _NOT_NOTED if drills is None else drills.connections.noting(exchange):
+            await self._service.wait_known()
+            with self._noting(exchange):
                 await route.handler(self._service, exchange, caller)
         else:
             raise InvalidRequest("this route is a WebSocket: connect with a handshake, as ws://…/v1/ws")
+
+    def _noting(self, exchange: Exchange) -> AbstractContextManager[None]:
+        """Lets drills find the connection of the exchange in the block."""
+        drills = self._node.drills
+        return contextlib.nullcontext() if drills is None else drills.connections.noting(exchange)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # `websocket.connect`
@@ -241,7 +304,7 @@ class App:
             raise NotFound("there is no such route for a WebSocket")
         if held is None or not held.is_resumed:
             self._service.check_takes_work()
-        await self._service.directory.wait_known()
+        await self._service.wait_known()
         return partial(route.socket, self._service, caller, scope), caller
 
     async def _identify(self, scope: Scope, *, takes_ticket: bool = False, stream: str | None = None) -> Caller:

@@ -16,7 +16,7 @@ from llmactors.errors import Forbidden, RateLimited
 from llmactors.http.addresses import network_of
 from llmactors.http.connection_limits import Capacity
 from llmactors.http.exchange import Exchange, Header, Scope, client_address, header
-from llmactors.http.forwarded import TrustedProxies
+from llmactors.http.forwarded import TrustedProxies, Via
 
 MAX_OPEN_REQUESTS = Capacity().of_one_address
 """The most open requests of one client behind a trusted proxy: as many as other clients may have connections."""
@@ -60,6 +60,12 @@ class ClientRules:
         if via is not None:
             scope["client"] = (via.client, 0)
             scope.setdefault("state", {})[_FORWARDED] = via
+
+    def recall_client(self, scope: Scope, client: str | None) -> None:
+        """As `resolve_client`, where an earlier process has seen the headers. `client` is as `proxied_client` said."""
+        if client is not None:
+            scope["client"] = (client, 0)
+            scope.setdefault("state", {})[_FORWARDED] = Via(client)
 
     def counting(self, scope: Scope) -> AbstractContextManager[None]:
         """Counts a request as open in the block. Raises `RateLimited` if its client has too many open behind a proxy.
@@ -127,6 +133,12 @@ class ClientRules:
         names = exchange.header(b"access-control-request-headers")
         await exchange.empty(204, preflight_headers(methods, names, asks_for_private_network=wants_private))
         return True
+
+
+def proxied_client(scope: Scope) -> str | None:
+    """The address of the client, where a trusted proxy named it; else None."""
+    via = scope.get("state", {}).get(_FORWARDED)
+    return None if via is None else str(via.client)
 
 
 def served_hosts(allowed: Sequence[str], bind: str) -> ServedHosts:

@@ -4,7 +4,7 @@ The service raises `errors.LlmactorsError`; each API family renders errors in it
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 import trio
@@ -23,6 +23,7 @@ from llmactors.gateway.queue_places import QueuePlaces
 from llmactors.gateway.request_trace import RequestTrace, trace_exchange
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.streaming.flusher import Flusher
+from llmactors.gateway.streaming.resuming import split
 from llmactors.gateway.whole_answers import WholeAnswers
 from llmactors.http.exchange import Exchange
 from llmactors.http.held_request import HeldCall
@@ -38,7 +39,8 @@ class RequestService:
 
     Beside the parts of a gateway, the service takes `cordon`, which returns why the node takes no requests, or an empty
     text where the node has no cordon; `open_streams`, a set that gets a scope for each answer that is under way;
-    `tracer`, which is None where the node exports no traces; and the `placement` of a ledger with shards.
+    `tracer`, which is None where the node exports no traces; the `placement` of a ledger with shards; and `wait_up`,
+    which returns once the node has joined its cluster, and knows of a cordon; None for a node that need not wait.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class RequestService:
         access_log: AccessLog | None = None,
         tracer: Tracer | None = None,
         placement: Placement | None = None,
+        wait_up: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -91,6 +94,7 @@ class RequestService:
         self.access_log = access_log or AccessLog(ledger)
         """Takes a line for each request that ends."""
         self._cordon = cordon
+        self._wait_up = wait_up
         self._open: set[trio.CancelScope] = set() if open_streams is None else open_streams
 
     def __repr__(self) -> str:
@@ -193,6 +197,14 @@ class RequestService:
         follow = partial(self._ledger.follow, admission.request.id)
         return await (self.outages.through(follow) if admission.goes_on else follow())
 
+    async def follow_behind(self, request_id: str, seq: int) -> tuple[LogSlice, Follower]:
+        """The log of a request up to `seq`, as far as the log goes, and a reader that stands there. Raises as `follow`.
+
+        An earlier gateway has checked whose request it is.
+        """
+        had = split((await self._ledger.follow(request_id)).take(), seq)[0]
+        return had, await self._ledger.follow(request_id, seq)
+
     async def cancel(self, caller: Caller, request_id: str, held: HeldCall | None = None) -> bool:
         """Ends one of the caller's streams now. Raises as `follow`.
 
@@ -229,6 +241,12 @@ class RequestService:
         )
 
     # The node.
+
+    async def wait_known(self) -> None:
+        """Waits until this node knows which models are served, and whether it takes requests."""
+        if self._wait_up is not None:
+            await self._wait_up()
+        await self.directory.wait_known()
 
     @property
     def draining(self) -> bool:

@@ -11,12 +11,16 @@ from llmactors.errors import Forbidden, InternalError, LlmactorsError, RateLimit
 from llmactors.gateway.native.websocket import SocketHandler
 from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.streaming.begun_stream import BegunStream
 from llmactors.http.exchange import ErrorRenderer, Exchange
 
 Schema = dict[str, Any]
 """A JSON schema, or a part of one."""
 Handler = Callable[[RequestService, Exchange, Caller], Awaitable[None]]
 """Answers a request on the exchange itself: for the routes of which there are many requests."""
+GoOn = Callable[[RequestService, Exchange, BegunStream], Awaitable[None]]
+"""Sends the rest of a stream that an earlier gateway began to answer with on the same connection, without its request.
+The head of the response was sent."""
 Operation = Callable[[OperatedNode, Exchange], Awaitable[None]]
 """Answers an operator on the exchange itself."""
 Page = Callable[[OperatedNode], Awaitable[Response]]
@@ -71,6 +75,8 @@ class Route:
     """The operation's id in the OpenAPI document."""
     summary: str
     handler: Handler | None = None
+    go_on: GoOn | None = None
+    """Goes on with a stream that `handler` has noted; None where `handler` notes none."""
     operation: Operation | None = None
     page: Page | None = None
     file: FileHandler | None = None

@@ -11,7 +11,12 @@ throttle          bounds how much of a burst of requests is worked on at once
 connection        the bytes of one connection: reads, writes, deadlines, the end
 held_connection   a connection that outlives this process: a keeper holds it, and a later process goes on
 held_journal      the journal of such a connection: what its client has sent
+short_journal     the journals of short requests, in memory that this process shares with later ones
+write_records     the records of writes in that memory
 taken_connection  such a connection as the later process has it
+answer_note      what a process notes of an answer that it streams, for the later process
+date_header       the header `Date`
+begun_response    the state of HTTP/1.1 amid a response that an earlier process has begun; pure
 continuation      how such a connection goes on, from what the process before left of it; pure
 held_request      a request on such a connection
 held_websocket    what a WebSocket on such a connection leaves to a later process

@@ -1,8 +1,10 @@
 """Which addresses count as one client. Pure."""
 
+import functools
 import ipaddress
 
 
+@functools.lru_cache(maxsize=1024)
 def network_of(address: str) -> str:
     """The network that counts as one client: an IPv4 address, or an IPv6 network of 64 bits."""
     try:

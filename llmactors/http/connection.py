@@ -99,6 +99,7 @@ class ServerConnection:
         """Serves until either side ends the connection. Nothing that a client does makes this raise."""
         try:
             client, server = self._addresses()
+            self._give_up_on_vanished()
         except OSError:
             return  # the client is gone already
         try:
@@ -111,9 +112,7 @@ class ServerConnection:
 
     def _addresses(self) -> tuple[Address, Address]:
         """The addresses of the client and of this end. Raises `OSError` where the client is gone."""
-        client, server = _address(self._raw, self._raw.getpeername()), _address(self._raw, self._raw.getsockname())
-        self._give_up_on_vanished()
-        return client, server
+        return _address(self._raw, self._raw.getpeername()), _address(self._raw, self._raw.getsockname())
 
     async def _serve(self, tasks: ApplicationTasks, client: Address, server: Address) -> None:
         self._protocol = Http1(self._app, self._protocol_settings, tasks, self, client, server)

@@ -9,7 +9,7 @@ from enum import Enum
 
 import attrs
 
-from llmactors.keeper.protocol import CLOSE, COMPLETE, INTERIM, SOCKET, WriteRecord
+from llmactors.http.write_records import CLOSE, COMPLETE, INTERIM, SOCKET, WriteRecord
 
 HEAD_KEY = 0
 """The key of the note with the head of a WebSocket's handshake. The application's keys are greater."""

@@ -12,6 +12,7 @@ from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Requ
 from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.held_request import HeldRequest
 from llmactors.http.inbox import Inbox
+from llmactors.http.protocol_settings import client_host
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -93,7 +94,7 @@ class Exchange:
         """The code of the error in the response or at the end of its stream; None where there is no error."""
         self.caller: object = None
         """Who sends the request, as the application knows after the check of the key; None before that."""
-        self.ttft_s: Callable[[], float | None] = _unknown
+        self.ttft_s: Callable[[], float | None] = lambda: None
         """Returns how long after the request its first token was written, in seconds; None where none was, or where the
         answer is no stream."""
         self.held: HeldRequest | None = scope.get("state", {}).get("held")
@@ -229,6 +230,11 @@ class Exchange:
         if self.held is not None:
             self.held.note(reached)
 
+    def note_answer(self, application: bytes) -> None:
+        """Says what a later process needs to go on with this body in chunks, which has begun, without the request."""
+        if self.held is not None and self.wire is not None:
+            self.held.note_answer(self.scope["method"], self.scope["path"], application)
+
     async def resume(self) -> None:
         """Goes on with a response of which the client has the head and what `held.reached` says."""
         await self.write(b"")  # ends the head, which is not sent again
@@ -283,10 +289,6 @@ class Exchange:
         )
 
 
-def _unknown() -> None:
-    return None
-
-
 def check_connection(scope: Scope) -> None:
     """Raises the error for a request on a connection above one of the server's limits."""
     refusal = scope.get("state", {}).get("refusal")
@@ -296,8 +298,7 @@ def check_connection(scope: Scope) -> None:
 
 def client_address(scope: Scope) -> str:
     """The address of the client, without a port."""
-    client = scope.get("client")
-    return str(client[0]) if client else "local"
+    return client_host(scope.get("client"))
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -10,6 +10,7 @@ import socket
 import structlog
 import trio
 
+from llmactors.http.answer_note import AnswerNote, store_answer
 from llmactors.http.connection import CHUNK_SIZES, FAIR_EVERY, READ_BYTES, ConnectionSettings, ServerConnection
 from llmactors.http.continuation import Stage
 from llmactors.http.held_journal import HeldJournal
@@ -19,22 +20,20 @@ from llmactors.http.inbox import Application
 from llmactors.http.keeper_link import GivenConnection, KeeperLink, memfd_of
 from llmactors.http.protocol_settings import ProtocolSettings
 from llmactors.http.throttle import BurstThrottle
-from llmactors.keeper.protocol import (
+from llmactors.http.write_records import (
     BEGUN,
     CLOSE,
     COMPLETE,
-    HALF_BYTES,
     LARGE,
     NUMBERS_AT,
     RECORD_BYTES,
     SEQ,
-    SLOT_BYTES,
     SOCKET,
     STORES,
-    Done,
-    Large,
     store_record,
 )
+from llmactors.keeper.protocol import Done, Large
+from llmactors.keeper.slots import HALF_BYTES, SLOT_BYTES
 
 log = structlog.get_logger("llmactors.http")
 
@@ -147,6 +146,13 @@ class HeldServerConnection(ServerConnection):
         self._websocket = HeldWebSocket(self._link, self._cid, self._origin, self._unread_from(), None)
         self._websocket.keep_head(head)
         return self._websocket
+
+    def note_answer(self, method: str, path: str, application: bytes) -> None:
+        """Notes the answer that has begun, for a gateway that takes the connection over."""
+        takes_another = self._protocol.takes_another
+        if self._protected and takes_another is not None:
+            answer = AnswerNote(self._unread_from(), takes_another, method, path, application)
+            store_answer(self._slots, self._slot, self._journal.request_at, answer)
 
     def _unread_from(self) -> int:
         """The input position at which the next request begins, once a request was read whole."""

@@ -8,8 +8,8 @@ any more, and once that record is written to its end, the journal is trimmed.
 import time
 
 from llmactors.http.keeper_link import JOURNALS_BYTES, GivenConnection, KeeperLink
+from llmactors.http.short_journal import SHORT_JOURNAL_BYTES, store_journal, stored_journal
 from llmactors.keeper.protocol import Given, Trim, Unprotected
-from llmactors.keeper.short_journal import SHORT_JOURNAL_BYTES, store_journal, stored_journal
 
 JOURNAL_BYTES = 16 * 1024 * 1024
 """The most bytes that the journal of one connection may have. Beyond that the connection is not protected."""

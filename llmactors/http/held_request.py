@@ -45,6 +45,10 @@ class HeldOutput(Protocol):
         """Serves frames from here on, if the handshake with this head is accepted."""
         ...
 
+    def note_answer(self, method: str, path: str, application: bytes) -> None:
+        """Notes the answer that has begun, for a gateway that takes the connection over."""
+        ...
+
 
 @attrs.define(eq=False)
 class HeldRequest:
@@ -85,6 +89,12 @@ class HeldRequest:
         """Says that the handler stands where `reached` says. What it writes from now on is sent."""
         self.reached = None
         self._connection.resume()
+
+    def note_answer(self, method: str, path: str, application: bytes) -> None:
+        """Notes the answer that has begun, whose body has chunks: a gateway that takes the connection over goes on with
+        it by this note, without the request.
+        """
+        self._connection.note_answer(method, path, application)
 
     def begin_websocket(self, head: bytes) -> HeldWebSocket:
         """The request is the handshake of a WebSocket, and has this head."""

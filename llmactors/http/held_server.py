@@ -12,10 +12,9 @@ import trio
 
 from llmactors.http.exchange import ErrorRenderer
 from llmactors.http.held_connection import HeldServerConnection
-from llmactors.http.inbox import Application
 from llmactors.http.keeper_link import GivenConnection, KeeperLink
 from llmactors.http.server import ListeningSocket, Server, ServerSettings, url_of
-from llmactors.http.taken_connection import TakenServerConnection
+from llmactors.http.taken_connection import HeldApplication, TakenServerConnection
 from llmactors.keeper.protocol import StopAccepting
 
 
@@ -36,8 +35,9 @@ class HeldSocket(ListeningSocket):
 class HeldServer(Server):
     """Serves the connections that the keeper gives."""
 
-    def __init__(self, app: Application, held: HeldSocket, settings: ServerSettings, errors: ErrorRenderer) -> None:
+    def __init__(self, app: HeldApplication, held: HeldSocket, settings: ServerSettings, errors: ErrorRenderer) -> None:
         super().__init__(app, held, settings, errors)
+        self._held_app = app
         self._link = held.link
         self._may_end = False
         """Whether connections may end with this server: it was asked to stop, and has waited for them."""
@@ -72,7 +72,7 @@ class HeldServer(Server):
 
     def _begin_given(self, nursery: trio.Nursery, given: GivenConnection) -> None:
         kind = TakenServerConnection if given.told.taken_over else HeldServerConnection
-        connection = kind(self._app, self._protocol, given, self._settings.connection, self._throttle, self._link)
+        connection = kind(self._held_app, self._protocol, given, self._settings.connection, self._throttle, self._link)
         self._begin(connection, given.socket, nursery, is_known=given.told.taken_over)
 
 

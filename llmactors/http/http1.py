@@ -8,21 +8,21 @@ This module decides what h11 leaves open:
 - No upgrade to HTTP/2 is offered.
 """
 
-import functools
-import time
 from typing import Any, cast
-from wsgiref.handlers import format_date_time
 
 import h11
 import trio
 
 from llmactors.errors import LlmactorsError
+from llmactors.http.answer_note import AnswerNote
+from llmactors.http.begun_response import BegunResponse, new_connection, next_cycle
+from llmactors.http.date_header import date_header
 from llmactors.http.http_stream import Headers, HttpStream
 from llmactors.http.inbox import Application, ApplicationTasks
 from llmactors.http.protocol_settings import Address, ConnectionOutput, ProtocolSettings
-from llmactors.http.request_head import MAX_HEAD_BYTES, HeadBounds, is_websocket_handshake, origin_form
+from llmactors.http.request_head import HeadBounds, head_of, is_websocket_handshake, origin_form
 from llmactors.http.websocket_stream import WebSocketStream
-from llmactors.keeper.protocol import BEGUN, CLOSE, COMPLETE, INTERIM, SOCKET
+from llmactors.http.write_records import BEGUN, CLOSE, COMPLETE, INTERIM, SOCKET
 
 READ_AT_ONCE = 16 * 1024
 """The bytes that are parsed before other tasks run."""
@@ -62,7 +62,7 @@ class Http1:
         """What every request of this connection finds in its ASGI scope under `state`."""
         self.stream: HttpStream | WebSocketStream | None = None
         self.may_continue_body = False
-        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._connection: h11.Connection | BegunResponse = new_connection()
         self.connection_state["unfinished"] = settings.unfinished
         self._head_bounds = HeadBounds()
         self._serves_one_request = False
@@ -78,7 +78,7 @@ class Http1:
         self._settings = settings
         self._tasks = tasks
         self._output = output
-        self._client = client
+        self.client = client
         self._server = server
         self._may_read = trio.Event()
         """Set when the next request of a pipeline may be handled."""
@@ -114,7 +114,7 @@ class Http1:
     @property
     def progress(self) -> int:
         """How far the response has come with the bytes that were made last: `INTERIM`, `BEGUN`, or `COMPLETE`, with
-        `CLOSE` where the connection takes no further request; or `SOCKET`. Source: `keeper/protocol.py`.
+        `CLOSE` where the connection takes no further request; or `SOCKET`. Source: `write_records`.
         """
         ours = self._connection.our_state
         if ours is h11.SWITCHED_PROTOCOL:
@@ -125,6 +125,27 @@ class Http1:
             return INTERIM
         goes_on = ours is h11.DONE and self._connection.their_state is h11.DONE and not self._serves_one_request
         return COMPLETE if goes_on else COMPLETE | CLOSE
+
+    @property
+    def takes_another(self) -> bool | None:
+        """Whether the connection takes another request behind the response that has begun; None where the request was
+        not read whole, or no response has begun.
+        """
+        theirs = self._connection.their_state
+        if self._connection.our_state is not h11.SEND_BODY or theirs not in {h11.DONE, h11.MUST_CLOSE}:
+            return None
+        return theirs is h11.DONE and not self._serves_one_request
+
+    def go_on(self, begun: AnswerNote, application: Application) -> None:
+        """Goes on amid the body of a response that an earlier process began. `application` has the rest of the body."""
+        self._connection = BegunResponse(takes_another=begun.takes_another)
+        self._output.set_idle(idle=False)
+        self.stream = HttpStream(self)
+        self.stream.go_on(application, self._tasks, begun.method, begun.path, self._about())
+
+    def _about(self) -> dict[str, Any]:
+        """The entries of an ASGI scope that the connection knows."""
+        return {"client": self.client, "server": self._server, "state": self.connection_state.copy()}
 
     # What the client says.
 
@@ -182,7 +203,7 @@ class Http1:
         """The next event of the client's; None where more bytes are needed, or no more are wanted."""
         while not self._upgraded:
             if self._connection.they_are_waiting_for_100_continue:
-                go_on = h11.InformationalResponse(status_code=100, headers=[*_date_header()])
+                go_on = h11.InformationalResponse(status_code=100, headers=[*date_header()])
                 await self.write(self._rendered(go_on))
             try:
                 event = self._connection.next_event()
@@ -213,7 +234,7 @@ class Http1:
             await self._begin_websocket(request)
         else:
             self.stream = HttpStream(self)
-            about = {"client": self._client, "server": self._server, "state": self.connection_state.copy()}
+            about = self._about()
             self.connection_state.pop("arrived", None)  # the next request of a pipeline arrived at another time
             await self.stream.begin(self._app, self._tasks, request, origin_form(request.target), about)
 
@@ -224,11 +245,11 @@ class Http1:
             self._app,
             self._tasks,
             self,
-            client=self._client,
+            client=self.client,
             server=self._server,
             max_message_bytes=self._settings.max_message_bytes,
             unfinished=self._settings.unfinished,
-            held=None if held is None else held.begin_websocket(_head_of(request)),
+            held=None if held is None else held.begin_websocket(head_of(request)),
             error_response=self._settings.error_response,
         )
         await stream.begin(request, origin_form(request.target), self.connection_state)
@@ -239,7 +260,7 @@ class Http1:
     def head(self, status: int, headers: Headers) -> bytes:
         """The bytes that begin a response."""
         last = (_CLOSE,) if self._is_last_response() else ()
-        return self._rendered(h11.Response(status_code=status, headers=[*headers, *last, *_date_header()]))
+        return self._rendered(h11.Response(status_code=status, headers=[*headers, *last, *date_header()]))
 
     def piece(self, data: bytes) -> bytes:
         """The bytes of a part of a response's body."""
@@ -259,7 +280,7 @@ class Http1:
         connection = self._connection
         complete = not self._upgraded and connection.our_state is h11.DONE and connection.their_state is h11.DONE
         if complete and not self._serves_one_request and not self._settings.draining():
-            connection.start_next_cycle()
+            self._connection = next_cycle(connection)
             self._head_bounds = HeadBounds()
             self._may_read.set()
             self._output.set_idle(idle=True)
@@ -271,7 +292,7 @@ class Http1:
         """Answers what no application has answered. The connection ends with this response."""
         message = _MESSAGES.get(status, "this is not a valid HTTP request")
         headers, body = self._settings.error_response(status, message)
-        data = self._rendered(h11.Response(status_code=status, headers=[*headers, _CLOSE, *_date_header()]))
+        data = self._rendered(h11.Response(status_code=status, headers=[*headers, _CLOSE, *date_header()]))
         if with_body:
             data += self.piece(body)
         await self.write(data + self.end())
@@ -290,11 +311,11 @@ class Http1:
     async def answer_handshake(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Sends the head of the response to a WebSocket's handshake."""
         if status == _SWITCHING:
-            accepts = h11.InformationalResponse(status_code=status, headers=[*headers, *_date_header()])
+            accepts = h11.InformationalResponse(status_code=status, headers=[*headers, *date_header()])
             await self.write(self._rendered(accepts))
         else:
             # The whole refusal is one write: a process that takes the connection over could not go on within it.
-            refuses = h11.Response(status_code=status, headers=[*headers, *_date_header(), _CLOSE])
+            refuses = h11.Response(status_code=status, headers=[*headers, *date_header(), _CLOSE])
             self._refusal = self._rendered(refuses)
 
     async def write_body(self, data: bytes) -> None:
@@ -324,19 +345,3 @@ class Http1:
             self._client_closed_socket = stream.client_closed
         if stream is not None:
             await stream.client_gone()
-
-
-def _head_of(request: h11.Request) -> bytes:
-    """The head of a request as a client would send it again."""
-    lines = [b"%b %b HTTP/%b" % (request.method, request.target, request.http_version)]
-    lines += [b"%b: %b" % header for header in request.headers.raw_items()]
-    return b"\r\n".join([*lines, b"", b""])
-
-
-def _date_header() -> Headers:
-    return _date_header_at(int(time.time()))
-
-
-@functools.lru_cache(maxsize=1)
-def _date_header_at(now_s: int) -> Headers:
-    return ((b"date", format_date_time(now_s).encode()),)

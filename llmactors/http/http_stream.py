@@ -93,6 +93,12 @@ class HttpStream:
         }
         self._inbox = tasks.spawn_exchange(app, scope, self.send)
 
+    def go_on(self, app: Any, tasks: ApplicationTasks, method: str, path: str, about: Any) -> None:
+        """Runs `app` for the rest of a response in chunks, of which an earlier process sent the head."""
+        self._method, self._status = method, 200
+        scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "headers": [], **about}
+        self._inbox = tasks.spawn_exchange(app, scope, self.send)
+
     async def received(self, data: bytes) -> None:
         """Hands a part of the request's body to the application."""
         if not self._over:

@@ -37,6 +37,7 @@ from llmactors.keeper.silence import BEAT_S
 log = structlog.get_logger("llmactors.http")
 
 _PACKET_BYTES = 65_536
+_CONTROL_BYTES = socket.CMSG_SPACE(array.array("i").itemsize)
 _AT_ONCE = 64
 """The number of messages that are handled before other tasks run."""
 JOURNALS_BYTES = 64 * 1024 * 1024
@@ -83,12 +84,16 @@ class KeeperLink:
         self.end_process = end_process
         self.all_given = trio.Event()
         """Set once the connections of a takeover, or of a part of it, were given."""
+        self.on_go: Callable[[], object] = _nothing
+        """Called once this process is the active one, before it gets connections."""
         self.is_behind = False
         """Whether there are messages that the keeper's socket had no room for. Read for each token."""
         self.journal_bytes = 0
         """The bytes of all journals that the keeper holds for this process."""
         self._channel = channel
-        self._is_active = False
+        self._is_active = trio.Event()
+        self._packet = memoryview(bytearray(_PACKET_BYTES))
+        """Where a message of the keeper's is read to."""
         self._waiting: dict[int, GivenConnection] = {}
         """The connections whose journals are not complete."""
         self._unsent: deque[tuple[bytes, int | None]] = deque()
@@ -129,13 +134,13 @@ class KeeperLink:
             await trio.sleep(BEAT_S)
 
     async def wait_go(self) -> None:
-        """Tells the keeper that this process is ready, and waits until it is the active one, unless it is."""
-        if self._is_active:
-            return
-        self.send_nowait(Warm())
-        while not isinstance(await self._next(), Go):
-            pass
-        self._is_active = True
+        """Tells the keeper that this process is ready, and waits until it is the active one, unless it is.
+
+        `take_connections` must run meanwhile.
+        """
+        if not self._is_active.is_set():
+            self.send_nowait(Warm())
+            await self._is_active.wait()
 
     async def take_connections(self, begin: Callable[[GivenConnection], None]) -> None:
         """Calls `begin` for each connection that the keeper gives, until cancelled."""
@@ -158,25 +163,28 @@ class KeeperLink:
                 begin(self._waiting.pop(cid))
             case AllGiven():
                 self.all_given.set()
+            case Go():
+                self.on_go()
+                self._is_active.set()
             case _:
-                pass  # what comes with a descriptor was handled with it, and `Go` again says nothing new
+                pass  # what comes with a descriptor was handled with it
 
     async def _next(self) -> Message:
         while True:
             try:
-                packet, control, _, _ = self._channel.recvmsg(
-                    _PACKET_BYTES, socket.CMSG_SPACE(array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
+                size, control, _, _ = self._channel.recvmsg_into(
+                    [self._packet], _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._channel)
                 continue
             except ConnectionResetError:
-                packet, control = b"", []
-            if not packet:
+                size, control = 0, []
+            if not size:
                 log.critical("the keeper of the connections is gone, and so this gateway ends")
                 self.end_process()
                 await trio.sleep_forever()
-            message = decode(packet)
+            message = decode(bytes(self._packet[:size]))
             match message:
                 case Given():
                     self._waiting[message.cid] = GivenConnection(message, self._opened(_descriptor(control)))
@@ -248,6 +256,10 @@ class KeeperLink:
             self.is_behind = False
             self._has_sent.set()
             self._has_sent = trio.Event()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _descriptor(control: list[tuple[int, int, bytes]]) -> int:

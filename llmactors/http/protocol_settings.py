@@ -13,6 +13,11 @@ ErrorResponse = Callable[[int, str], tuple[list[tuple[bytes, bytes]], bytes]]
 """Makes the headers and the body of an error response from its status and its message."""
 
 
+def client_host(client: Address) -> str:
+    """The host of a client's address, for people."""
+    return client[0] if client else "local"
+
+
 class ConnectionOutput(Protocol):
     """The connection below the protocol."""
 

@@ -63,3 +63,10 @@ def origin_form(target: bytes) -> bytes:
     if match is None:
         return target
     return match["origin"] if match["origin"].startswith(b"/") else b"/" + match["origin"]
+
+
+def head_of(request: h11.Request) -> bytes:
+    """The head of a request as a client would send it again."""
+    lines = [b"%b %b HTTP/%b" % (request.method, request.target, request.http_version)]
+    lines += [b"%b: %b" % header for header in request.headers.raw_items()]
+    return b"\r\n".join([*lines, b"", b""])

@@ -1,5 +1,6 @@
 """The listening socket and the connections of a server: accept, serve, stop accepting, drain."""
 
+import contextlib
 import errno
 import math
 import socket
@@ -36,6 +37,8 @@ BEGUN_AT_ONCE = 64
 BEGUN_PER_PASS = 4
 TELL_EVERY_S = 10.0
 """The time between two log lines about connections that cannot be accepted."""
+_NOT_SENT_BYTES = 16 * 1024
+"""The bytes that the kernel takes beyond those that are on their way to the client."""
 NOBODY_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
@@ -186,9 +189,12 @@ class Server:
     ) -> None:
         """Counts a connection, and starts its task. The tasks do not count, since Trio starts them in any order.
 
-        A connection that `is_known` was served before: no limit ends what is under way on it.
+        A connection that `is_known` was served before: no limit ends what is under way on it, and its socket has its
+        options.
         """
         closer = closer_of(raw)
+        if not is_known:
+            set_options(raw)
         address = self._client(raw)
         refusal = self._limits.enter(address)
         if refusal is not None and not is_known:
@@ -241,9 +247,34 @@ class Server:
             log.warning("cannot accept connections", error=str(error), open=len(self._open))
 
 
+class SocketCloser(trio.abc.AsyncResource):
+    """Closes a socket, which the connection reads and writes itself."""
+
+    def __init__(self, raw: socket.socket) -> None:
+        self._socket = trio.socket.from_stdlib_socket(raw)
+
+    def __repr__(self) -> str:
+        return f"<SocketCloser of {self._socket.fileno()}>"
+
+    async def aclose(self) -> None:
+        """Closes the socket, and wakes who waits for it."""
+        self._socket.close()
+        await trio.lowlevel.checkpoint()
+
+
 def closer_of(raw: socket.socket) -> trio.abc.AsyncResource:
-    """What closes the socket. The connection reads and writes the socket itself; Trio's stream sets its options too."""
-    return trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+    """What closes the socket."""
+    return SocketCloser(raw)
+
+
+def set_options(raw: socket.socket) -> None:
+    """Sets the options of a client's socket that Trio's own streams have: a write leaves at once, and the kernel takes
+    little more than it can send.
+    """
+    with contextlib.suppress(OSError):  # a Unix socket has none
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT_BYTES)
 
 
 def url_of(host: str, port: int) -> str:

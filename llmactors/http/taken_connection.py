@@ -4,9 +4,10 @@
 
 - Nothing was written: the journal is served as if the client had just sent it.
 - A whole response was begun: its last bytes are in the record.
-- A part of a response was written: the rest of the record is written, the application gets the journal again, and its
-  handler is told where the record brought the client (`HeldRequest.reached`). The handler renders what the client has
-  and drops it, calls `HeldRequest.resume`, and goes on.
+- A part of a response was written: the rest of the record is written. If the response has a note (`answer_note`) that
+  the application takes up, the application goes on behind where the record brought the client. Else the application
+  gets the journal again, and its handler is told how far the client is (`HeldRequest.reached`). The handler renders
+  what the client has and drops it, calls `HeldRequest.resume`, and goes on.
 - A WebSocket is open: `held_websocket` says how it goes on.
 
 A connection with which none of this works is cut, and the log says why.
@@ -14,9 +15,11 @@ A connection with which none of this works is cut, and the log says why.
 
 import contextlib
 import socket
+from typing import Any, Protocol
 
 import trio
 
+from llmactors.http.answer_note import AnswerNote, stored_answer
 from llmactors.http.connection import LINGER_S, ConnectionSettings, ServerConnection
 from llmactors.http.continuation import HEAD_KEY, CannotGoOn, LeftBehind, Stage, go_on
 from llmactors.http.held_connection import HeldServerConnection
@@ -27,17 +30,30 @@ from llmactors.http.keeper_link import GivenConnection, KeeperLink
 from llmactors.http.protocol_settings import Address, ProtocolSettings
 from llmactors.http.tcp_position import is_closed, taken, written
 from llmactors.http.throttle import BurstThrottle
-from llmactors.keeper.protocol import COMPLETE, INTERIM, LARGE, SOCKET, WriteRecord, stored_records
+from llmactors.http.write_records import COMPLETE, INTERIM, LARGE, SOCKET, WriteRecord, stored_records
+
+
+class HeldApplication(Protocol):
+    """An application that leaves notes of its answers, and goes on by those of an earlier process."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def take_up(self, begun: AnswerNote, reached: bytes, client: Address) -> Application | None:
+        """Returns what sends the rest of an answer, behind where `reached` says; None where its request is needed."""
+        ...
 
 
 class TakenServerConnection(HeldServerConnection):
     """Goes on with a connection that the keeper gave to an earlier gateway before."""
 
-    __slots__ = ("_age_s", "_given", "_gone", "_head_is_dropped", "_left_websocket", "_repeated_to", "_request")
+    __slots__ = (
+        *("_age_s", "_begun", "_given", "_gone", "_head_is_dropped", "_left_websocket", "_repeated_to", "_request"),
+        "_take_up",
+    )
 
     def __init__(
         self,
-        app: Application,
+        app: HeldApplication,
         protocol: ProtocolSettings,
         given: GivenConnection,
         settings: ConnectionSettings,
@@ -46,6 +62,7 @@ class TakenServerConnection(HeldServerConnection):
     ) -> None:
         super().__init__(app, protocol, given, settings, throttle, link)
         self._given = given
+        self._take_up = app.take_up
         self._gone = False
         """Whether the client has left while no gateway had the connection."""
         self._repeated_to = 0
@@ -53,6 +70,8 @@ class TakenServerConnection(HeldServerConnection):
         self._age_s = 0.0
         """How long ago the client began to send what the journal has, if that is the next request or a part of it."""
         self._head_is_dropped = False
+        self._begun: AnswerNote | None = None
+        """The note of the response of which a part was written."""
         self._left_websocket: LeftWebSocket | None = None
         self._request: HeldRequest
 
@@ -102,6 +121,8 @@ class TakenServerConnection(HeldServerConnection):
             self._left_websocket = LeftWebSocket(head, given.notes, how.journal_at, self._in, how.reached)
             return
         self.reached = how.reached
+        if how.stage is Stage.BEGUN:
+            self._begun = stored_answer(self._slots, self._slot, kept.request_at)
         if how.journal_at > kept.request_at:
             kept.trim_to(how.journal_at, how.base_out)
         elif how.journal:
@@ -110,9 +131,13 @@ class TakenServerConnection(HeldServerConnection):
     def _addresses(self) -> tuple[Address, Address]:
         return (None, None) if self._gone else super()._addresses()
 
+    def _give_up_on_vanished(self) -> None:
+        """Does nothing: the option stays with the socket."""
+
     # How it goes on.
 
     async def _read(self) -> None:
+        self._write_rest_nowait()
         if self._stage is Stage.ENDS:
             await self._end_slowly()
         elif self._left_websocket is not None:
@@ -132,9 +157,26 @@ class TakenServerConnection(HeldServerConnection):
         elif self._rest:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.write_rest)
-                await super()._read()
+                await self._go_on()
         else:
-            await super()._read()
+            await self._go_on()
+
+    def _write_rest_nowait(self) -> None:
+        """Sends as much of the newest record as the socket takes: that waits for nobody."""
+        if self._rest:
+            self._rest = self._rest[self._write_now(self._rest) :]
+            if not self._rest and not self._mute:
+                self._journal.record_is_written()
+
+    async def _go_on(self) -> None:
+        """Goes on with the response that is under way, by its note or else by its request."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            rest = await self._take_up(begun, self._request.reached or b"", self._protocol.client)
+            if rest is not None and not self._mute:
+                self._ahead = self._ahead[begun.next_at - self._journal.request_at :]
+                self._protocol.go_on(begun, rest)
+        await super()._read()
 
     async def _end_slowly(self) -> None:
         """Ends a connection whose last response is recorded."""

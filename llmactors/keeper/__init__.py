@@ -2,8 +2,8 @@
 
 It uses the standard library alone, and imports nothing else of the package.
 
-protocol           the messages between the keeper and a gateway, and the records that a gateway makes of its writes
-short_journal      the journals of short requests, which the keeper need not hear of
+protocol           the messages between the keeper and a gateway
+slots              the memory that gateways share, of which the keeper knows the size alone
 connections        what the keeper holds of one connection
 table              all connections, and the listening socket
 gateway_process    one process of a gateway: its start, and its messages

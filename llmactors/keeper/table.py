@@ -8,8 +8,8 @@ import socket
 from collections.abc import Iterable, Iterator
 
 from llmactors.keeper.connections import ConnectionCopy, Packet
-from llmactors.keeper.protocol import SLOT_BYTES, Done, Large, Message, Note, Piece, Trim, Unprotected, forget_records
-from llmactors.keeper.short_journal import forget_journal
+from llmactors.keeper.protocol import Done, Large, Message, Note, Piece, Trim, Unprotected
+from llmactors.keeper.slots import SLOT_BYTES, forget_slot
 
 MAX_JOURNALS_BYTES = 256 * 1024 * 1024
 """The most bytes of all journals. Gateways hold less; beyond this, journals are given up."""
@@ -87,8 +87,7 @@ class ConnectionTable:
         """Ends a connection. The slot holds no record for the next one."""
         connection = self.connections.pop(cid)
         self._journals_bytes -= connection.close()
-        forget_records(self._memory, connection.slot)
-        forget_journal(self._memory, connection.slot)
+        forget_slot(self._memory, connection.slot)
         self._free_slots.append(connection.slot)
 
     def _change(self, connection: ConnectionCopy, message: Message, fd: int) -> bool:

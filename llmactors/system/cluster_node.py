@@ -97,7 +97,8 @@ class ClusterNode:
         self._asked_to_end = trio.Event()
         self._draining = False
         self._cordon: Cordon | None = None
-        self._started = False
+        self._up = trio.Event()
+        """Set once all actors are up."""
         self._replaced: NameTaken | None = None
 
     def __repr__(self) -> str:
@@ -144,7 +145,7 @@ class ClusterNode:
                 nursery.start_soon(self._shut_down_when_asked)
                 async with trio.open_nursery() as running:
                     await running.start(self.tree.run)
-                    self._started = True
+                    self._up.set()
                     task_status.started()
                 nursery.cancel_scope.cancel(reason="the node has ended")
         finally:
@@ -153,9 +154,14 @@ class ClusterNode:
         if self._replaced is not None:
             raise self._replaced
 
+    async def wait_up(self) -> None:
+        """Returns once all actors of the node are up. No checkpoint if they are."""
+        if not self._up.is_set():
+            await self._up.wait()
+
     async def shut_down(self) -> None:
         """Drains for up to `drain_s` seconds, and stops all actors. Then `run` ends. A second call does nothing."""
-        if not self._started:
+        if not self._up.is_set():
             self.tree.stop()
             return
         if self._draining:

@@ -1,6 +1,6 @@
 """Builds the gateway of a node, and the actor that keeps API keys up to date, from the settings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -70,11 +70,12 @@ def gateway(
     shows_ledger: Callable[[], bool] = lambda: True,
     tracer: Tracer | None = None,
     placement: Placement | None = None,
+    wait_up: Callable[[], Awaitable[object]] | None = None,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, as are `tracer` and `placement`. `shows_ledger`, `name`, `records`, `cordons`, `history`,
-    `drills` and `restarts` are those of `OperatedNode`. A reload of `live` changes the limit on each caller, the prices
-    and the allowed origins.
+    `RequestService`, as are `tracer`, `placement` and `wait_up`. `shows_ledger`, `name`, `records`, `cordons`,
+    `history`, `drills` and `restarts` are those of `OperatedNode`. A reload of `live` changes the limit on each caller,
+    the prices and the allowed origins.
     """
     settings = live.settings
     # Tickets, sessions and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
@@ -133,6 +134,7 @@ def gateway(
             queue_hint=queue_hint,
             tracer=tracer,
             placement=placement,
+            wait_up=wait_up,
             auth=auth,
             cordon=cordon,
             open_streams=open_streams,

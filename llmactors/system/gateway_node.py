@@ -83,6 +83,7 @@ class GatewayNode(ClusterNode):
             # One gateway shows the ledger's figures. Every gateway reads the same directory, and chooses the same one.
             tracer=self.tracing.tracer,
             placement=self.shards.placement,
+            wait_up=self.wait_up,
             shows_ledger=lambda: self.models.first_gateway in {"", self.name},
         )
         history = HistorySampler(self.history, lambda: self.models.records, self.ledger.statistics)
@@ -93,16 +94,21 @@ class GatewayNode(ClusterNode):
         if isinstance(listening, HeldSocket):
             link = listening.link
             standby = ActorSpec(
-                "standby", lambda: StandbyActor(link, self.ledger.now_ms, self._refresh), start_s=math.inf
+                "standby",
+                lambda: StandbyActor(link, self.ledger.now_ms, self._refresh, self.wait_up),
+                start_s=math.inf,
             )
             # A gateway in waiting only reads, and measures nothing, so that waiting costs little. It joins the cluster
-            # once it has the connections of the one before.
-            members = (*self._links(), *keys, watcher, standby, *observers, self._registration, reaper)
+            # when it gets the connections of the one before.
+            infra: tuple[ActorSpec, ...] = (*self._links(), *keys, watcher)
+            joining: tuple[ActorSpec, ...] = (standby, *observers, self._registration, reaper)
         else:
-            members = (*self._links(), *observers, self._registration, *keys, reaper, watcher)
+            infra = (*self._links(), *observers, self._registration, *keys, reaper, watcher)
+            joining = ()
         self.tree = wiring.node_tree(
-            infra=members,
+            infra=infra,
             http=(limiter, self._gateway),
+            joining=joining,
             metrics=self.metrics,
             restarts=self.restarts,
         )

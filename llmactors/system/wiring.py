@@ -43,13 +43,15 @@ def node_tree(
     infra: Sequence[ActorSpec],
     http: Sequence[ActorSpec] = (),
     serving: Sequence[ActorSpec | SupervisorSpec] = (),
+    joining: Sequence[ActorSpec] = (),
     metrics: Metrics,
     restarts: RecentRestarts | None = None,
 ) -> Tree:
-    """The tree of a node. `http` and `serving` start after `infra`, and restart with `infra` where that gives up.
+    """The tree of a node. All others start after `infra`, and restart with `infra` where that gives up.
 
     `http` starts before `serving`, so that health probes have an answer while models load. Its supervisor never gives
     up: a gateway that crashes again and again is restarted every few seconds, and no model is loaded again for that.
+    `joining` starts last: what a gateway below a keeper starts once it is the active one.
 
     The tree's events are logged and counted in `metrics`, and its newest restarts are kept in `restarts`. Each scrape
     of `metrics` reads the tree's mailboxes and counts the tasks.
@@ -59,6 +61,8 @@ def node_tree(
         groups.append(SupervisorSpec("http", tuple(http), intensity=_NEVER_GIVES_UP, period_s=60.0))
     if serving:
         groups.append(SupervisorSpec("serving", tuple(serving), intensity=5, period_s=30.0))
+    if joining:
+        groups.append(SupervisorSpec("joining", tuple(joining), intensity=5, period_s=30.0))
     root = SupervisorSpec(
         "node",
         tuple(groups),

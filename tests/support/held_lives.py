@@ -25,7 +25,8 @@ from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.server import ServerSettings
 from llmactors.keeper.connections import ConnectionCopy
 from llmactors.keeper.gateway_process import received
-from llmactors.keeper.protocol import SLOT_BYTES, AllGiven, Done, Large, Message, Note, Piece, Trim, Unprotected, encode
+from llmactors.keeper.protocol import AllGiven, Done, Large, Message, Note, Piece, Trim, Unprotected, encode
+from llmactors.keeper.slots import SLOT_BYTES
 from llmactors.system.node import Node
 from llmactors.testing.node import wait_until
 
@@ -150,6 +151,7 @@ class Lives:
             (HeldServerConnection, "__init__", self._mortal_connection),
             (HeldServerConnection, "_record", self._mortal("record")),
             (HeldServerConnection, "write_chunk_nowait", self._mortal_chunk),
+            (HeldServerConnection, "note_answer", self._mortal("note")),
             (HeldJournal, "_store", self._mortal("journal")),
             (HeldServerConnection, "give_up", self._noted_cut),
             (Admitter, "__init__", self._mortal_admitter),

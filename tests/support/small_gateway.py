@@ -28,13 +28,10 @@ import time
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
 
 from llmactors.http.tcp_position import taken, written
+from llmactors.http.write_records import BEGUN, COMPLETE, LARGE, RECORD_BYTES, WriteRecord, store_record, stored_records
 from llmactors.keeper.protocol import (
-    BEGUN,
-    COMPLETE,
-    LARGE,
     MAX_MESSAGE_BYTES,
     MAX_PIECE_BYTES,
-    RECORD_BYTES,
     SLOTS_VARIABLE,
     SOCKET_VARIABLE,
     Active,
@@ -51,11 +48,8 @@ from llmactors.keeper.protocol import (
     Trim,
     Unprotected,
     Warm,
-    WriteRecord,
     decode,
     encode,
-    store_record,
-    stored_records,
 )
 from llmactors.keeper.silence import BEAT_S
 

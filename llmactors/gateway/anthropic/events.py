@@ -61,6 +61,13 @@ class MessageRenderer:
     def __repr__(self) -> str:
         return f"<MessageRenderer of {self._request.id} at block {self._block}>"
 
+    @property
+    def note(self) -> dict[str, Any] | None:
+        """What `StreamNote` says of this renderer; None for a renderer to which each token matters."""
+        if not self._is_plain:
+            return None
+        return {"max_tokens": self._request.max_tokens, "shows_thinking": self._shows_thinking}
+
     def render(self, part: LogSlice) -> bytes:
         """All events of a slice of the log, as one write."""
         events: list[bytes] = []

@@ -4,7 +4,6 @@ import time
 from functools import partial
 
 from llmactors.access.authentication import Caller
-from llmactors.errors import LlmactorsError
 from llmactors.gateway.anthropic.blocks import whole_answer
 from llmactors.gateway.anthropic.events import MessageRenderer, render_error
 from llmactors.gateway.anthropic.limit_headers import anthropic_limit_headers
@@ -12,10 +11,11 @@ from llmactors.gateway.anthropic.schema import read_messages, read_prompt
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.openai.choices import AdmittedChoices
-from llmactors.gateway.openai.completions import stream_one
+from llmactors.gateway.openai.completions import send_stream, stream_one, stream_rest
 from llmactors.gateway.openai.images import image_chars
 from llmactors.gateway.openai.schema import ChoiceBody
 from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.streaming.begun_stream import BegunStream
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import LogSlice, RequestSize
@@ -81,23 +81,18 @@ async def _stream(
     service: RequestService, exchange: Exchange, admitted: AdmittedChoices, renderer: MessageRenderer
 ) -> bool:
     """Returns whether the client got the whole stream."""
-    ended = False
 
     async def begin() -> None:
         """Sends the head together with the first token. An earlier error has a status, by which clients retry."""
         if not exchange.status:
             await exchange.begin(200, [*SSE_HEADERS, *_headers(admitted)], SSE_TYPE)
 
-    async def follow() -> None:
-        nonlocal ended
-        try:
-            with service.cuttable():
-                await stream_one(service, exchange, admitted.followers[0], renderer, begin)
-            ended = True
-        except LlmactorsError as error:
-            if not exchange.status:
-                raise
-            exchange.code = error.code
-            await exchange.write(render_error(error, exchange.request_id), more=False)
+    [admission], [follower] = admitted.admissions, admitted.followers
+    run = partial(stream_one, service, exchange, follower, renderer, begin, keyed=admission.keyed)
+    return await send_stream(service, exchange, run, partial(render_error, request_id=exchange.request_id))
 
-    return await exchange.while_connected(follow) and ended
+
+async def go_on(service: RequestService, exchange: Exchange, begun: BegunStream) -> None:
+    """Sends the rest of a message that an earlier gateway began to stream."""
+    renderer = MessageRenderer(begun.note.request, shows_thinking=begun.note.shows_thinking)
+    await stream_rest(service, exchange, begun, renderer, partial(render_error, request_id=exchange.request_id))

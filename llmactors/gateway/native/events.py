@@ -49,6 +49,15 @@ class Renderer(Protocol):
         ...
 
 
+class NotedRenderer(Renderer, Protocol):
+    """A renderer of which a later gateway may need to know something."""
+
+    @property
+    def note(self) -> dict[str, Any] | None:
+        """The fields of `StreamNote` by which another renderer goes on behind what was rendered; None if it cannot."""
+        ...
+
+
 class RendererWithLongEnds(Renderer, Protocol):
     """A renderer whose last events show the whole answer again."""
 
@@ -79,13 +88,13 @@ def with_standings(renderer: Renderer) -> RendererWithStandings | None:
 
 
 class SseRenderer:
-    """Renders the SSE events of one native stream."""
+    """Renders the SSE events of one native stream, of which the client has some already if it `has_begun`."""
 
     keep_alive = KEEP_ALIVE
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, *, has_begun: bool = False) -> None:
         self._id = request_id
-        self._retry = RETRY
+        self._retry = b"" if has_begun else RETRY
         self._token_head = b'\nevent: token\ndata: {"id":"%b","seq":' % request_id.encode()
 
     def render(self, part: LogSlice) -> bytes:

@@ -1,5 +1,7 @@
 """`POST /v1/generate`, and `GET` and `DELETE /v1/streams/{id}`."""
 
+from collections.abc import Sequence
+
 from llmactors.access.authentication import Caller
 from llmactors.errors import InvalidRequest, LlmactorsError, from_code
 from llmactors.gateway.admitted_calls import Admission
@@ -9,6 +11,7 @@ from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.native.events import SseRenderer, render_cut, usage_object
 from llmactors.gateway.native.schema import BodyWithDeadline, GenerateBody
 from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.streaming.begun_stream import BegunStream, note_stream
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower
@@ -48,7 +51,7 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
         if body.stream:
             goes_on = after or exchange.reached
             times = service.metrics.models.answers(exchange.model).stream(None if goes_on else exchange.begun)
-            await _stream(service, exchange, follower, admission.headers, times)
+            await _stream(service, exchange, follower, times, admission.headers)
         else:
             await _whole(service, exchange, follower, admission)
 
@@ -79,7 +82,15 @@ async def follow(service: RequestService, exchange: Exchange, caller: Caller) ->
         await exchange.empty(204)
         return
     with follower:
-        await _stream(service, exchange, follower, [], service.metrics.models.answers(info.request.model).stream(None))
+        model = info.request.model
+        await _stream(service, exchange, follower, service.metrics.models.answers(model).stream(None), followed=model)
+
+
+async def go_on(service: RequestService, exchange: Exchange, begun: BegunStream) -> None:
+    """Sends the rest of a stream that an earlier gateway began."""
+    times = service.metrics.models.answers(begun.note.model).stream(None)
+    with begun.follower:
+        await _stream(service, exchange, begun.follower, times, has_begun=bool(begun.had.deltas))
 
 
 async def _show_status(service: RequestService, exchange: Exchange, caller: Caller, request_id: str) -> None:
@@ -122,15 +133,28 @@ def _sequence_number(text: str | None) -> int:
 
 
 async def _stream(
-    service: RequestService, exchange: Exchange, follower: Follower, headers: list[Header], times: StreamTimes
+    service: RequestService,
+    exchange: Exchange,
+    follower: Follower,
+    times: StreamTimes,
+    headers: Sequence[Header] = (),
+    *,
+    followed: str = "",
+    has_begun: bool = False,
 ) -> None:
-    """Sends everything after the follower's cursor as SSE, until the stream ends or the client disconnects."""
+    """Sends everything after the follower's cursor as SSE, until the stream ends or the client disconnects.
+
+    `followed` is the model of a stream that the client did not ask for here. `has_begun` says whether the client has
+    events of the stream, from an earlier gateway.
+    """
     timing, metrics = service.settings.timing, service.metrics
-    renderer = SseRenderer(exchange.request_id)
+    renderer = SseRenderer(exchange.request_id, has_begun=has_begun)
     sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times, places=service.places)
 
     async def follow() -> None:
-        await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
+        if not exchange.status:
+            await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
+            note_stream(exchange, followed or exchange.model, is_asked_here=not followed)
         try:
             with service.cuttable():
                 await sse.run()

@@ -15,6 +15,7 @@ from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.openai.render import error_of
 from llmactors.gateway.queue_places import QueueWatch
 from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.streaming.begun_stream import BegunStream
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower, LogSlice
 
@@ -44,6 +45,11 @@ class AdmittedChoices:
         for admission in self.admissions:
             self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))
         self._watch = self._open.enter_context(self._service.places.watched(self.admissions[-1].request.id))
+
+    def take_up(self, begun: BegunStream) -> None:
+        """In place of `admit`, for the only request of a call that an earlier gateway has admitted."""
+        self.admissions = [Admission(begun.note.request, keyed=begun.note.keyed)]
+        self.followers = [self._open.enter_context(begun.follower)]
 
     async def wait_logs(self, exchange: Exchange, *, counts_tokens: bool) -> list[LogSlice] | None:
         """The complete logs; None where the client has disconnected, which is noted as the status 499.

@@ -9,13 +9,14 @@ from llmactors.access.authentication import Caller
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.conversation_key import session_of
-from llmactors.gateway.native.events import Renderer
+from llmactors.gateway.native.events import NotedRenderer, Renderer
 from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.images import image_chars
 from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer, error_of, render_error
 from llmactors.gateway.openai.schema import ChatBody, ChoiceBody, CompletionBody, read_chat, read_completion
 from llmactors.gateway.openai.several_choices import SeveralChoices
 from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.streaming.begun_stream import BegunStream, note_stream
 from llmactors.gateway.streaming.pump import StreamTiming, pieces
 from llmactors.gateway.streaming.resuming import Reached, catch_up, last_seq
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
@@ -84,21 +85,36 @@ async def _stream(
         ChunkRenderer(form, form.answer_id(first.id), admission.request, index=index, with_usage=with_usage)
         for index, admission in enumerate(choices.admissions)
     ]
-    ended = False
 
     async def begin() -> None:
         """Sends the head together with the first token. An earlier error has a status, by which clients retry."""
         if not exchange.status:
             await exchange.begin(200, [*SSE_HEADERS, *choices.headers], SSE_TYPE)
 
+    async def run() -> None:
+        if len(renderers) == 1:
+            keyed = choices.admissions[0].keyed
+            await stream_one(service, exchange, choices.followers[0], renderers[0], begin, keyed=keyed)
+        else:
+            await SeveralChoices(service, exchange, choices.followers, renderers, begin).run()
+
+    return await send_stream(service, exchange, run, render_error)
+
+
+async def send_stream(
+    service: RequestService,
+    exchange: Exchange,
+    run: Callable[[], Awaitable[None]],
+    render_error: Callable[[LlmactorsError], bytes],
+) -> bool:
+    """Sends what `run` writes, and its error. Returns whether the client got the whole stream."""
+    ended = False
+
     async def follow() -> None:
         nonlocal ended
         try:
             with service.cuttable():
-                if len(renderers) == 1:
-                    await stream_one(service, exchange, choices.followers[0], renderers[0], begin)
-                else:
-                    await SeveralChoices(service, exchange, choices.followers, renderers, begin).run()
+                await run()
             ended = True
         except LlmactorsError as error:
             if not exchange.status:
@@ -109,10 +125,35 @@ async def _stream(
     return await exchange.while_connected(follow) and ended
 
 
+async def go_on_with_chat(service: RequestService, exchange: Exchange, begun: BegunStream) -> None:
+    """Sends the rest of a chat that an earlier gateway began to stream."""
+    await _go_on(service, exchange, begun, _CHAT)
+
+
+async def go_on_with_completion(service: RequestService, exchange: Exchange, begun: BegunStream) -> None:
+    """As `go_on_with_chat`, for a completion."""
+    await _go_on(service, exchange, begun, _TEXT)
+
+
+async def _go_on(service: RequestService, exchange: Exchange, begun: BegunStream, form: AnswerForm) -> None:
+    request = begun.note.request
+    renderer = ChunkRenderer(form, form.answer_id(request.id), request, with_usage=begun.note.with_usage)
+    await stream_rest(service, exchange, begun, renderer, render_error)
+
+
 async def stream_one(
-    service: RequestService, exchange: Exchange, follower: Follower, renderer: Renderer, begin: Begin
+    service: RequestService,
+    exchange: Exchange,
+    follower: Follower,
+    renderer: NotedRenderer,
+    begin: Begin,
+    *,
+    keyed: bool,
 ) -> None:
-    """Sends one answer. Raises the error of an answer that fails before its first token."""
+    """Sends one answer. Raises the error of an answer that fails before its first token.
+
+    `keyed`: the call has an idempotency key.
+    """
     timing, metrics = service.settings.timing, service.metrics
     times = metrics.models.answers(exchange.model).stream(None if exchange.reached else exchange.begun)
     exchange.ttft_s = times.ttft
@@ -123,6 +164,7 @@ async def stream_one(
         first = await catch_up(follower, seq, renderer.render)
         await exchange.resume()
         if seq:
+            _note(exchange, renderer, keyed=keyed)
             rest = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times, first=first)
             await rest.run()
             return
@@ -140,9 +182,34 @@ async def stream_one(
     if first.end is not None:
         exchange.code = first.end.code if isinstance(first.end, Failed) else None
         return
+    _note(exchange, renderer, keyed=keyed)
     rest = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times)
     rest.next_write = now + timing.flush_interval_s
     await rest.run()
+
+
+async def stream_rest(
+    service: RequestService,
+    exchange: Exchange,
+    begun: BegunStream,
+    renderer: Renderer,
+    render_error: Callable[[LlmactorsError], bytes],
+) -> None:
+    """Sends what is left of an answer that an earlier gateway began. The renderer has rendered nothing."""
+    timing, metrics = service.settings.timing, service.metrics
+    renderer.render(begun.telling)
+    async with AdmittedChoices(service) as choices:
+        choices.take_up(begun)
+        times = metrics.models.answers(exchange.model).stream(None)
+        rest = SseStream(exchange, begun.follower, service.flusher, timing, metrics, renderer, times)
+        choices.answered = await send_stream(service, exchange, rest.run, render_error)
+
+
+def _note(exchange: Exchange, renderer: NotedRenderer, *, keyed: bool) -> None:
+    """Notes a stream of which the first token was written."""
+    about = renderer.note
+    if about is not None:
+        note_stream(exchange, exchange.model, keyed=keyed, **about)
 
 
 async def _wait_first(

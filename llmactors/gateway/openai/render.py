@@ -72,6 +72,18 @@ class ChunkRenderer:
         """A chunk without text, and no comment, because some clients lose the event after a comment."""
         self._name_model(request.model)
 
+    @property
+    def note(self) -> dict[str, Any] | None:
+        """What `StreamNote` says of this renderer; None for a renderer to which each token matters."""
+        request = self._request
+        if needs_fold(request):
+            return None
+        return {
+            "created_ms": request.created_ms,
+            "top_logprobs": request.top_logprobs,
+            "with_usage": self._with_usage,
+        }
+
     def _name_model(self, model: str) -> None:
         self._head["model"] = model
         self.keep_alive = _event(self._chunk(None, None))

@@ -54,7 +54,7 @@ async def catch_up(follower: Follower, seq: int, render: Callable[[LogSlice], ob
         taken = follower.take()
         if not taken.deltas and taken.end is None:
             raise Unavailable("the log of this answer was lost")
-        had, new = _split(taken, seq)
+        had, new = split(taken, seq)
         for part in pieces(had):
             render(part)
             await trio.lowlevel.checkpoint()
@@ -63,7 +63,7 @@ async def catch_up(follower: Follower, seq: int, render: Callable[[LogSlice], ob
     return None
 
 
-def _split(part: LogSlice, seq: int) -> tuple[LogSlice, LogSlice]:
+def split(part: LogSlice, seq: int) -> tuple[LogSlice, LogSlice]:
     """The entries up to `seq`, and those behind it."""
     count = max(0, seq - part.first_seq + 1)
     if count > len(part.deltas):

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import trio
 
+from llmactors.errors import Unavailable
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
 from llmactors.ledger.redis.log_copies import DIVERGED, LOST, UNREADABLE, LogCopies, LogCopy
@@ -52,6 +53,9 @@ class LogReader:
         self._unread_copy_s = unread_copy_s
         self._still_read_s = still_read_s
         self._unfollowed: list[str] = []
+        self._first_reads: list[_FirstRead] = []
+        """The first reads that were asked for since the last call."""
+        self._has_first_reads = trio.Event()
         self._wake = trio.Event()
         self._syncing = trio.Lock()
 
@@ -60,6 +64,17 @@ class LogReader:
 
     async def run(self) -> None:
         """Reads logs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_late)
+            while True:
+                await self._has_first_reads.wait()
+                self._has_first_reads = trio.Event()
+                while some := self._first_reads[:_READ_AT_ONCE]:
+                    del self._first_reads[:_READ_AT_ONCE]
+                    nursery.start_soon(self._read_first, some)
+
+    async def _read_late(self) -> None:
+        """Reads the logs of copies that are late."""
         while True:
             with trio.move_on_after(min(self._silence_s / 2, self._still_read_s or math.inf)):
                 await self._wake.wait()
@@ -78,21 +93,41 @@ class LogReader:
         self._wake.set()
 
     async def open(self, request_id: str) -> LogCopy:
-        """A copy of a log that was not copied yet. Raises `Expired`, `NotFound` or `Unavailable`."""
+        """A copy of a log that was not copied yet. Raises `Expired`, `NotFound` or `Unavailable`.
+
+        All logs that are asked for in one pass of the scheduler, as in a takeover, are read by one call.
+        """
         copy = self.copies.open(request_id)
         copy.opening = trio.Event()
+        read = _FirstRead(copy)
+        self._first_reads.append(read)
+        self._has_first_reads.set()
         try:
-            # Pushes of later entries may be applied before this reply; `merge` takes both in any order.
-            [reply] = await self._functions.call_with_timeout("tail", self._inbox, request_id, 0)
-            _, epoch, _, _, chunks = expect_known(reply)
+            _, epoch, _, _, chunks = expect_known(await read.wait())
             copy.merge(epoch, 1, *codec.join(chunks))
-            copy.is_behind = False
         except BaseException:
             self.forget(copy)
             raise
         finally:
             copy.opening.set()
+        if copy.is_behind:
+            self._wake.set()  # a push of later entries came before this task ran
         return copy
+
+    async def _read_first(self, reads: "list[_FirstRead]") -> None:
+        # Who does not wait any more has forgotten its copy, and nobody would tell Redis that.
+        reads = [each for each in reads if self.copies.get(each.copy.request_id) is each.copy]
+        if not reads:
+            return
+        parts = [part for each in reads for part in (each.copy.request_id, 0)]
+        try:
+            replies = await self._functions.call_with_timeout("tail", self._inbox, *parts)
+        except Unavailable as error:
+            for each in reads:
+                each.end(error)
+        else:
+            for each, reply in zip(reads, replies, strict=True):
+                each.end(reply)
 
     def readers_changed(self, copy: LogCopy) -> None:
         """Drops a copy whose last follower was closed."""
@@ -235,6 +270,28 @@ class LogReader:
         parts = (request_id, epoch, count, len(tokens) - count, more, int(hand_back))
         kind, *done = await self._functions.call_with_timeout("extend", *parts)
         return bool(kind == b"known" and done[0])
+
+
+@attrs.define
+class _FirstRead:
+    """The first read of a log, for which a task waits."""
+
+    copy: LogCopy
+    _outcome: list[Any] | Unavailable = attrs.field(factory=list)
+    _done: trio.Event = attrs.field(factory=trio.Event)
+
+    def end(self, outcome: list[Any] | Unavailable) -> None:
+        """Gives the waiting task the reply, or the error."""
+        self._outcome = outcome
+        self._done.set()
+
+    async def wait(self) -> list[Any]:
+        """The reply. Raises `Unavailable`."""
+        await self._done.wait()
+        if isinstance(self._outcome, Unavailable):
+            # An error of its own for each task: a traceback belongs to one.
+            raise Unavailable(self._outcome.message, retry_after_s=self._outcome.retry_after_s)
+        return self._outcome
 
 
 @attrs.frozen

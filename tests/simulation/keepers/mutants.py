@@ -4,7 +4,7 @@ from tests.chaos.test_mutations import Mutant
 
 _CONNECTION = "llmactors/http/held_connection.py"
 _POSITION = "llmactors/http/tcp_position.py"
-_PROTOCOL = "llmactors/keeper/protocol.py"
+_RECORDS = "llmactors/http/write_records.py"
 _SOCKET = "llmactors/http/held_websocket.py"
 _STREAMS = "llmactors/gateway/native/followed_streams.py"
 _HERE = "tests/simulation"
@@ -48,13 +48,13 @@ KEEPER_MUTANTS = [
     ),
     _mutant(
         "the older record wins",
-        _PROTOCOL,
+        _RECORDS,
         "return sorted(found, reverse=True)",
         "return sorted(found)",
     ),
     _mutant(
         "half a record counts",
-        _PROTOCOL,
+        _RECORDS,
         "        if not generation:\n",
         "        generation = generation or (1 << 60 if length else 0)\n        if not generation:\n",
     ),

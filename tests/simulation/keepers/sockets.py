@@ -17,19 +17,13 @@ import llmactors.http.client_socket
 import llmactors.http.held_connection
 import llmactors.http.held_journal
 import llmactors.http.server
+from llmactors.http.answer_note import store_answer
 from llmactors.http.arrivals import Arrivals
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.request_id import request_id_of
-from llmactors.keeper.protocol import (
-    GENERATION_AT,
-    HALF_BYTES,
-    JOURNAL_AT,
-    RECORD_BYTES,
-    SLOT_BYTES,
-    STORES,
-    store_record,
-)
-from llmactors.keeper.short_journal import GENERATION_OF_JOURNAL_AT, NUMBERS_BYTES, store_journal
+from llmactors.http.short_journal import ANSWER_AT, GENERATION_OF_JOURNAL_AT, NUMBERS_BYTES, store_journal
+from llmactors.http.write_records import RECORD_BYTES, STORES, store_record
+from llmactors.keeper.slots import GENERATION_AT, HALF_BYTES, JOURNAL_AT, SLOT_BYTES
 from tests.simulation.keepers.fate import Fate
 from tests.simulation.keepers.tcp import CLOSED, Habits, Signal, Tcp
 
@@ -239,6 +233,7 @@ class Kernel:
             (llmactors.http.held_connection, "RECORD_BYTES", self._rng.choice((2000, RECORD_BYTES))),
             (llmactors.http.held_connection, "store_record", _mortal("record", store_record, self.fate)),
             (llmactors.http.held_connection, "STORES", [_mortal_chunk(store, self.fate) for store in STORES]),
+            (llmactors.http.held_connection, "store_answer", _mortal_note(store_answer, self.fate)),
             (llmactors.http.held_journal, "store_journal", _mortal("journal", store_journal, self.fate)),
             (llmactors.gateway.admission, "request_id_of", noted),
         ):
@@ -265,6 +260,22 @@ def _mortal(name: str, system: Callable[..., None], fate: Fate) -> Callable[...,
             slots[at : at + 8] = bytes(8)
         else:
             fate.step(f"behind {name}")
+
+    return store
+
+
+def _mortal_note(system: Callable[..., None], fate: Fate) -> Callable[..., None]:
+    """As `_mortal`, for the note of an answer."""
+
+    def store(slots: Any, slot: int, *rest: Any) -> None:
+        if not fate.step("before note"):
+            return
+        system(slots, slot, *rest)
+        at = slot * SLOT_BYTES + ANSWER_AT
+        if not fate.step("amid note"):
+            slots[at : at + 8] = bytes(8)
+        else:
+            fate.step("behind note")
 
     return store
 

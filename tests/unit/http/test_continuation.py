@@ -3,7 +3,7 @@
 import pytest
 
 from llmactors.http.continuation import HEAD_KEY, CannotGoOn, Continuation, LeftBehind, Stage, go_on
-from llmactors.keeper.protocol import BEGUN, CLOSE, COMPLETE, INTERIM, SOCKET, WriteRecord
+from llmactors.http.write_records import BEGUN, CLOSE, COMPLETE, INTERIM, SOCKET, WriteRecord
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 

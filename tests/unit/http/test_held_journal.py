@@ -10,10 +10,11 @@ import pytest
 
 from llmactors.http.held_journal import HeldJournal
 from llmactors.http.keeper_link import GivenConnection, KeeperLink
+from llmactors.http.short_journal import SHORT_JOURNAL_BYTES
 from llmactors.keeper.connections import ConnectionCopy
 from llmactors.keeper.gateway_process import received
-from llmactors.keeper.protocol import SLOT_BYTES, Given, Piece, Trim
-from llmactors.keeper.short_journal import SHORT_JOURNAL_BYTES
+from llmactors.keeper.protocol import Given, Piece, Trim
+from llmactors.keeper.slots import SLOT_BYTES
 
 RNG = random.Random(1)
 SHORT, BEGIN, LONG = RNG.randbytes(300), RNG.randbytes(200), RNG.randbytes(2 * SHORT_JOURNAL_BYTES)

@@ -10,7 +10,8 @@ from llmactors.http.held_server import HeldServer, HeldSocket
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.server import ServerSettings
 from llmactors.keeper.gateway_process import received
-from llmactors.keeper.protocol import SLOT_BYTES, StopAccepting
+from llmactors.keeper.protocol import StopAccepting
+from llmactors.keeper.slots import SLOT_BYTES
 
 
 async def test_address_stays_open_until_a_drain() -> None:

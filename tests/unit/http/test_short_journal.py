@@ -2,15 +2,14 @@
 
 import mmap
 
-from llmactors.keeper.protocol import JOURNAL_AT, SLOT_BYTES
-from llmactors.keeper.short_journal import (
+from llmactors.http.short_journal import (
     GENERATION_OF_JOURNAL_AT,
     SHORT_JOURNAL_BYTES,
     ShortJournal,
-    forget_journal,
     store_journal,
     stored_journal,
 )
+from llmactors.keeper.slots import JOURNAL_AT, SLOT_BYTES, forget_slot
 
 
 def slots(count: int = 3) -> mmap.mmap:
@@ -54,6 +53,6 @@ def test_journal_is_forgotten_with_its_connection() -> None:
     for generation in (1, 2):
         for slot in (0, 1):
             store_journal(memory, slot, generation, 0, 0, 5, generation, b"x")
-    forget_journal(memory, 0)
+    forget_slot(memory, 0)
     assert stored_journal(memory, 0) is None
     assert stored_journal(memory, 1) == ShortJournal(2, 0, 0, 5, b"xx")

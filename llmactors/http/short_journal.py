@@ -8,15 +8,18 @@ import mmap
 import struct
 from typing import Final, NamedTuple
 
-from llmactors.keeper.protocol import JOURNAL_AT, SLOT_BYTES
+from llmactors.keeper.slots import JOURNAL_AT, NUMBER_BYTES, SLOT_BYTES
 
 _NUMBERS: Final = struct.Struct("@QQQQQ")
 """`begin`, `base_out`, `began_ms`, `end` and `generation`, in the order in which they are stored."""
-_GENERATION: Final = struct.Struct("@Q")
-GENERATION_OF_JOURNAL_AT: Final = _NUMBERS.size - _GENERATION.size
+GENERATION_OF_JOURNAL_AT: Final = _NUMBERS.size - NUMBER_BYTES
 """Where the generation stands among the numbers."""
 NUMBERS_BYTES: Final = _NUMBERS.size
-SHORT_JOURNAL_BYTES: Final = SLOT_BYTES - JOURNAL_AT - 2 * _NUMBERS.size
+ANSWER_AT: Final = JOURNAL_AT + 2 * NUMBERS_BYTES
+"""Where the note of the answer that is under way stands (`answer_note`)."""
+ANSWER_BYTES: Final = 512
+_RING_AT: Final = ANSWER_AT + ANSWER_BYTES
+SHORT_JOURNAL_BYTES: Final = SLOT_BYTES - _RING_AT
 """The most bytes that a journal in a slot can have. The byte at position p stands at p modulo this."""
 
 
@@ -47,7 +50,7 @@ def store_journal(
     The bytes must have room behind those of the journal before.
     """
     page = slot * SLOT_BYTES + JOURNAL_AT
-    at = page + 2 * NUMBERS_BYTES
+    at = slot * SLOT_BYTES + _RING_AT
     start = (end - len(data)) % SHORT_JOURNAL_BYTES
     first = data[: SHORT_JOURNAL_BYTES - start]
     slots[at + start : at + start + len(first)] = first
@@ -63,14 +66,7 @@ def stored_journal(slots: mmap.mmap, slot: int) -> ShortJournal | None:
     begin, base_out, began_ms, end, generation = max(halves, key=lambda numbers: numbers[-1])
     if not generation:
         return None
-    at = page + 2 * NUMBERS_BYTES
+    at = slot * SLOT_BYTES + _RING_AT
     start, length = begin % SHORT_JOURNAL_BYTES, end - begin
     data = slots[at + start : at + min(start + length, SHORT_JOURNAL_BYTES)]
     return ShortJournal(generation, begin, base_out, began_ms, data + slots[at : at + length - len(data)])
-
-
-def forget_journal(slots: mmap.mmap, slot: int) -> None:
-    """Removes the journal of a slot."""
-    for half in (0, 1):
-        at = slot * SLOT_BYTES + JOURNAL_AT + half * NUMBERS_BYTES + GENERATION_OF_JOURNAL_AT
-        slots[at : at + _GENERATION.size] = bytes(_GENERATION.size)
