@@ -124,16 +124,16 @@ def test_gateway_without_a_chosen_name_keeps_its_name_and_cordon(how: str) -> No
     with gateway_below_keeper() as url:
         keeper = keeper_at(url)
         name = f"gateway-{socket.gethostname()}-{keeper.pid}"
-        assert [node["name"] for node in gateways_of(url)] == [name]
+        soon(lambda: [node["name"] for node in gateways_of(url)] == [name], 60.0)
         assert httpx.post(f"{url}/v1/operator/nodes/{name}/drain", json={}).status_code == 200
-        soon(lambda: "drained this node" in httpx.get(f"{url}/readyz").text)
+        soon(lambda: "drained this node" in httpx.get(f"{url}/readyz").text, 60.0)
         os.kill(*(keeper.status.active, signal.SIGKILL) if how == "kill" else (keeper.pid, signal.SIGUSR2))
         wait_takeover(keeper)
         assert "drained this node" in httpx.get(f"{url}/readyz").text
         assert httpx.post(f"{url}/v1/generate", json={"prompt": "no", "max_tokens": 1}).status_code == 503
-        soon(lambda: [(node["name"], node["cordoned"]) for node in gateways_of(url)] == [(name, True)])
+        soon(lambda: [(node["name"], node["cordoned"]) for node in gateways_of(url)] == [(name, True)], 60.0)
         assert httpx.post(f"{url}/v1/operator/nodes/{name}/uncordon", json={}).status_code == 200
-        soon(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        soon(lambda: httpx.get(f"{url}/readyz").status_code == 200, 60.0)
 
 
 @pytest.mark.keeper
