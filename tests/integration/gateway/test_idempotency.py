@@ -72,9 +72,10 @@ async def test_same_relative_deadline_is_the_same_body() -> None:
 
 async def test_retry_after_a_lost_connection_gets_the_same_answer() -> None:
     async with local_node(mock_model("step_ms=20")) as node:
-        with trio.move_on_after(0.05):
-            await post(node, "/v1/generate", {**NATIVE, "max_tokens": 20}, "k")
-        await wait_until(lambda: "1 running" in repr(node.node.ledger))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(post, node, "/v1/generate", {**NATIVE, "max_tokens": 20}, "k")
+            await wait_until(lambda: "1 running" in repr(node.node.ledger))
+            nursery.cancel_scope.cancel(reason="the client leaves")
         answer = await post(node, "/v1/generate", {**NATIVE, "max_tokens": 20}, "k")
         assert answer.json()["usage"]["completion_tokens"] == 20
         assert (await node.node.ledger.statistics()).accepted_total == 1
