@@ -4,8 +4,9 @@ The service raises `errors.LlmactorsError`; each API family renders errors in it
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -232,13 +233,20 @@ class RequestService:
         """The served models that the caller may use."""
         return models_for(caller, self.directory)
 
-    def takes_images(self, caller: Caller) -> bool:
-        """Whether the caller may use a model that takes images."""
+    async def body_with_images(
+        self, exchange: Exchange, caller: Caller, image_chars: Callable[[Mapping[str, Any]], int]
+    ) -> dict[str, Any]:
+        """The body of a call on a route that takes images. Raises as `BodyReader.read`.
+
+        Only a caller that may use a model with images may send a large body, or a client whose body an earlier gateway
+        may have accepted: by now, the last worker of such a model may have left.
+        """
         statuses = (self.directory.get(name) for name in self.models_for(caller))
-        return any(
+        may = (exchange.held is not None and exchange.held.is_repeated) or any(
             status is not None and status.capabilities is not None and "images" in status.capabilities.honours
             for status in statuses
         )
+        return await self.bodies.read(exchange, image_chars if may else None)
 
     # The node.
 

@@ -72,12 +72,11 @@ class Exchange:
     """One request and its one response. `begun` is the time of the request's arrival on Trio's clock."""
 
     def __init__(self, scope: Scope, inbox: Inbox, send: Send, request_id: str, errors: ErrorRenderer) -> None:
-        self.scope, self.request_id = scope, request_id
+        self.scope, self.request_id, state = scope, request_id, scope.get("state", {})
         self.status = 0
         """The status of the response; 0 before the response has begun."""
-        self.begun: float = scope.get("state", {}).get("arrived") or trio.current_time()
         self.errors = errors
-        self._unfinished: ByteBudget = scope.get("state", {}).get("unfinished") or ByteBudget()
+        self._unfinished: ByteBudget = state.get("unfinished") or ByteBudget()
         self.parameters: Mapping[str, str] = {}
         """The parameters of the path, by name."""
         self.timing_header: str | None = None
@@ -97,15 +96,16 @@ class Exchange:
         self.ttft_s: Callable[[], float | None] = lambda: None
         """Returns how long after the request its first token was written, in seconds; None where none was, or where the
         answer is no stream."""
-        self.held: HeldRequest | None = scope.get("state", {}).get("held")
+        self.held: HeldRequest | None = state.get("held")
         """The request as the keeper of its connection knows it; None where the connection ends with this process."""
+        self.begun: float = (state.get("arrived") or trio.current_time()) - (self.held.age_s if self.held else 0.0)
         self._body: bytes | None = None
         """The body, where its request may be handled again in this process."""
         self._relayed_left: int | None = None
         """The bytes of a relayed body that are still to come; None where the body has no declared length."""
         self._inbox, self._send = inbox, send
         # HTTP/1.0 has no chunks: a body for such a client ends with its connection.
-        self.wire: ChunkWriter | None = scope.get("state", {}).get("wire") if scope["http_version"] == "1.1" else None
+        self.wire: ChunkWriter | None = state.get("wire") if scope["http_version"] == "1.1" else None
         """Writes chunks of the body without a wait; None where the connection cannot."""
 
     def __repr__(self) -> str:

@@ -24,7 +24,7 @@ from llmactors.messages import Finished
 
 async def messages(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/messages`."""
-    body = read_messages(await service.bodies.read(exchange, image_chars if service.takes_images(caller) else None))
+    body = read_messages(await service.body_with_images(exchange, caller, image_chars))
     shows_thinking = body.shows_thinking
     async with AdmittedChoices(service) as admitted:
         await _admit(admitted, exchange, caller, body.choice(_deadline_ms(exchange)))
@@ -47,7 +47,7 @@ async def count_tokens(service: RequestService, exchange: Exchange, caller: Call
 
     A model whose backend does not say how long a prompt was gets the estimate that token limits use.
     """
-    body = read_prompt(await service.bodies.read(exchange, image_chars if service.takes_images(caller) else None))
+    body = read_prompt(await service.body_with_images(exchange, caller, image_chars))
     _ = body.shows_thinking  # a wrong value is an error here too
     async with AdmittedChoices(service) as admitted:
         await _admit(admitted, exchange, caller, body.choice(_deadline_ms(exchange)))

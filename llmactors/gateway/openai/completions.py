@@ -32,7 +32,7 @@ _CHAT, _TEXT = AnswerForm(chat=True), AnswerForm(chat=False)
 
 async def chat(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/chat/completions`."""
-    body = read_chat(await service.bodies.read(exchange, image_chars if service.takes_images(caller) else None))
+    body = read_chat(await service.body_with_images(exchange, caller, image_chars))
     await _answer(service, exchange, caller, body, body.choices(_deadline_ms(exchange)), _CHAT)
 
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from llmactors.backends.directory import ModelState
+from llmactors.backends.directory import ModelState, ModelStatus
 from llmactors.errors import Unavailable
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.connection import ConnectionSettings
@@ -174,6 +174,28 @@ async def test_response_that_an_answer_refers_to_may_go(
         assert lives.takeovers == 1
         assert found[1] == found[0]
         assert found[0].startswith(b"200 ")
+
+
+async def test_images_were_accepted_where_their_model_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next gateway knows no model that takes images, and so no body of this length."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 40_000}}
+    body = {"model": "mock", "messages": [{"role": "user", "content": [image]}], "max_tokens": 60}
+    async with (
+        local_node(mock_model("step_ms=1,images=true"), max_body_bytes=20_000) as node,
+        lives_of(node.node, monkeypatch) as lives,
+    ):
+        await node.wait_ready()
+        async with lives.client() as stream, trio.open_nursery() as nursery:
+
+            async def forget_and_die() -> None:
+                await wait_until(lambda: "behind admission" in lives.points)
+                node.node.directory.put("mock", ModelStatus())
+                lives.life.die()
+
+            nursery.start_soon(forget_and_die)
+            [found] = await answers(stream, request("/v1/chat/completions", body))
+        assert found.startswith(b"200 ")
+        assert lives.takeovers == 1
 
 
 @pytest.mark.keeper

@@ -35,7 +35,7 @@ _UNREAD = "unread"
 
 async def create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/responses`."""
-    body = read_response(await service.bodies.read(exchange, image_chars if service.takes_images(caller) else None))
+    body = read_response(await service.body_with_images(exchange, caller, image_chars))
     before: tuple[ChatMessage, ...] = ()
     if await service.was_admitted(caller, exchange):
         body = attrs.evolve(body, input=_UNREAD)  # what it refers to may be gone by now
@@ -60,7 +60,9 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
         view = _view_of(admission.request)
         if body.stream:
             with await service.own_follower(admission) as follower:
-                times = service.metrics.models.answers(exchange.model).stream(exchange.begun)
+                times = service.metrics.models.answers(exchange.model).stream(
+                    None if exchange.reached else exchange.begun
+                )
                 await _stream(service, exchange, follower, EventRenderer(view), admission.headers, times)
             return
         # With an idempotency key, the response may belong to an earlier call, and may have ended.
@@ -74,7 +76,7 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
         [admission], [follower] = choices.admissions, choices.followers
         view = _view_of(admission.request)
         if body.stream:
-            times = service.metrics.models.answers(exchange.model).stream(exchange.begun)
+            times = service.metrics.models.answers(exchange.model).stream(None if exchange.reached else exchange.begun)
             done = await _stream(service, exchange, follower, EventRenderer(view), admission.headers, times)
         else:
             done = await _whole(service, exchange, choices, view)
