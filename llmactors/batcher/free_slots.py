@@ -1,15 +1,14 @@
 """What a backend can take now, and which requests it cannot take at all. Pure."""
 
-import attrs
+import msgspec
 
 from llmactors.backends.base import Batching, Capabilities, Takeover
 from llmactors.errors import Interrupted, LlmactorsError
 from llmactors.ledger.values import Claim
 
 
-@attrs.frozen
-class FreeSlots:
-    """How many requests one incarnation of a backend can take now."""
+class FreeSlots(msgspec.Struct, frozen=True, gc=False):
+    """How many requests one incarnation of a backend can take now. Made for each step of the backend."""
 
     count: int
     incarnation: int

@@ -6,9 +6,9 @@ A metric with a label is a `Labelled`, which keeps its children, because prometh
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from llmactors.telemetry.histograms import Histograms
+from llmactors.telemetry.histograms import BucketCounts, Histograms
 
 Child = TypeVar("Child", Counter, Gauge)
 
@@ -94,8 +94,8 @@ class Instruments:
     def gauges(self, name: str, text: str, *labels: str) -> Labelled[Gauge]:
         return Labelled(Gauge(name, text, labels, registry=self._registry))
 
-    def histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, text, buckets=buckets, registry=self._registry)
+    def histogram(self, name: str, text: str, buckets: Sequence[float]) -> BucketCounts:
+        return self.histograms(name, text, buckets).of()
 
     def histograms(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histograms:
         made = Histograms(name, text, labels, buckets)

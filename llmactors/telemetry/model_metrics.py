@@ -31,19 +31,16 @@ class AnswerMetrics:
 class StreamTimes:
     """Measures when the tokens of one stream are written to its client."""
 
-    __slots__ = ("_begun", "_inter_token_s", "_ttft", "_ttft_s", "_wrote_at")
+    __slots__ = ("_begun", "_inter_token_s", "_ttft", "_ttft_s", "_wrote_at", "have_begun")
 
     def __init__(self, ttft: BucketCounts, inter_token: BucketCounts, begun: float | None) -> None:
         self._ttft_s = ttft
         self._inter_token_s = inter_token
         self._begun = begun
-        self._wrote_at: float | None = None
-        self._ttft: float | None = None
-
-    @property
-    def have_begun(self) -> bool:
+        self.have_begun = False
         """Whether a token was written."""
-        return self._wrote_at is not None
+        self._wrote_at = 0.0
+        self._ttft: float | None = None
 
     def ttft(self) -> float | None:
         """The time from the request to the write of its first token, in seconds.
@@ -58,9 +55,11 @@ class StreamTimes:
         A write of several tokens counts each of them with an equal part of the time since the write before.
         """
         before, self._wrote_at = self._wrote_at, now
-        if before is not None:
+        if self.have_begun:
             self._inter_token_s.observe((now - before) / tokens, tokens)
-        elif self._begun is not None:
+            return
+        self.have_begun = True
+        if self._begun is not None:
             self._ttft = now - self._begun
             self._ttft_s.observe(self._ttft)
 

@@ -44,6 +44,8 @@ class _Slot:
     """The number of tokens at which the sequence makes no more; infinity where nothing holds the sequence."""
     faulty: bool
     """Whether the injected faults apply to this sequence."""
+    admitted: bool = True
+    """False once the sequence was evicted."""
 
 
 class MockBackend:
@@ -133,8 +135,7 @@ class MockBackend:
             await trio.sleep_until(min(first, latest))
             if first > latest:
                 return []
-        now = trio.current_time()
-        decoding = [slot for slot in self._slots.values() if slot.ready_at <= now and slot.sequence.seq < slot.held_at]
+        decoding = self._ready(trio.current_time())
         if not decoding and self._slots:
             await trio.sleep(PREFILL_WAIT_S)
             return []
@@ -143,7 +144,7 @@ class MockBackend:
 
         outputs = []
         for slot in decoding:
-            if slot.key not in self._slots:  # evicted while the step ran
+            if not slot.admitted:  # evicted while the step ran
                 continue
             sequence = slot.sequence
             deltas = (sequence.advance(),) if sequence.finish is None else ()
@@ -154,8 +155,16 @@ class MockBackend:
                 outputs.append(Output(slot.key, deltas, sequence.finish, sequence.prompt_tokens))
         return outputs
 
+    def _ready(self, now: float) -> list[_Slot]:
+        """The sequences that make a token in a step that begins now."""
+        if not (self.settings.prefill_ms or self.settings.hold_every):
+            return [*self._slots.values()]
+        return [slot for slot in self._slots.values() if slot.ready_at <= now and slot.sequence.seq < slot.held_at]
+
     def evict(self, key: Key) -> None:
-        self._slots.pop(key, None)
+        slot = self._slots.pop(key, None)
+        if slot is not None:
+            slot.admitted = False
         if not self._slots:
             self._batch_runs = False
 
@@ -170,7 +179,8 @@ class MockBackend:
             raise MockCrash(self._broken)
 
     async def close(self) -> None:
-        self._slots.clear()
+        for key in tuple(self._slots):
+            self.evict(key)
         await trio.lowlevel.checkpoint()
 
     def __repr__(self) -> str:

@@ -64,7 +64,7 @@ class Flusher:
         self._due = math.inf
         """The time at which the first marked stream may be written to, on Trio's clock."""
         self._until_due = trio.CancelScope()
-        """The scope in which the next turn is awaited. Its deadline is `_due`."""
+        """The scope in which the next turn is awaited where a stream is marked. Its deadline is `_due`."""
         self._over_at = 0.0
         """The end of the last turn, on Trio's clock."""
 
@@ -85,8 +85,8 @@ class Flusher:
             stream.marked = True
             self._marked.append(stream)
             if stream.next_write < self._due:
-                self._due = stream.next_write
-                if self._due <= self._over_at or self._due <= trio.current_time():
+                before, self._due = self._due, stream.next_write
+                if before == math.inf or self._due <= trio.current_time():
                     self._wake.set()  # a deadline in the past would wake the task too, by a cancel that costs much more
                 else:
                     self._until_due.deadline = self._due  # the task need not run before that time
@@ -111,6 +111,9 @@ class Flusher:
             return
         while self._due > trio.current_time():
             self._wake = trio.Event()
+            if self._due == math.inf:
+                await self._wake.wait()  # a scope would cost as much as two tokens, and is rarely needed
+                continue
             with trio.CancelScope(deadline=self._due) as self._until_due:
                 await self._wake.wait()
 

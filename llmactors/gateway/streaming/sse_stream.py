@@ -11,7 +11,7 @@ from llmactors.gateway.queue_places import QueuePlaces, QueueStanding, QueueWatc
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.streaming.pump import MAX_HEAVY_EVENTS, StreamTiming, fits, pieces
 from llmactors.gateway.streaming.resuming import Reached, catch_up, last_seq
-from llmactors.http.exchange import Exchange, Header
+from llmactors.http.exchange import ChunkWriter, Exchange, Header
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed
 from llmactors.telemetry import Metrics
@@ -45,7 +45,7 @@ class SseStream:
         self.marked = False
         self.next_write = 0.0
         self._exchange = exchange
-        self._wire = exchange.wire
+        self._wire: ChunkWriter = exchange.wire or _NoWire()
         self._notes = exchange.held is not None
         self._follower = follower
         self._flusher = flusher
@@ -82,7 +82,7 @@ class SseStream:
             self._watch = self._places.watch(self._exchange.request_id, self._tell_standing)
         self._follower.listen(partial(self._flusher.mark, self))
         try:
-            self._flusher.mark(self)
+            self._leave_what_is_there()
             while True:
                 await self._has_left.wait()
                 await self._flusher.throttle.enter()
@@ -109,6 +109,13 @@ class SseStream:
         await self._exchange.resume()
         if new is not None:
             self._leave(partial(self._write, [*pieces(new)], reached.end_pieces))
+
+    def _leave_what_is_there(self) -> None:
+        """Has `run` write what the log has before the first growth that marks this stream. Mostly the log is empty."""
+        if self._left is None:
+            there = self._follower.take()
+            if there.deltas or there.end is not None:
+                self._leave(partial(self._write, [*pieces(there)]))
 
     def flush(self, now: float) -> int:
         """Writes what the log has, without a wait. Returns the number of written tokens."""
@@ -140,7 +147,9 @@ class SseStream:
             more.append(LogSlice(part.end_seq, (), part.end))
             part = LogSlice(part.first_seq, part.deltas)
         data = self._render(part)
-        whole = self._write_nowait(data, part)
+        if self._notes:
+            self._wire.reached = part.first_seq + len(part.deltas) - (part.end is None)  # `last_seq`, without a call
+        whole = self._wire.write_chunk_nowait(data) if data else True  # an empty chunk would end the body
         if whole is None:
             self._leave(partial(self._write_rendered, data, part, more))
             return 0
@@ -154,16 +163,6 @@ class SseStream:
         # The first token is measured exactly: a turn of the flusher takes milliseconds in a burst of new requests.
         self._times.wrote(tokens, now if self._times.have_begun else trio.current_time())
         return tokens
-
-    def _write_nowait(self, data: bytes, part: LogSlice | None = None) -> bool | None:
-        """Writes a chunk, which is `part` of the log, without a wait."""
-        if not data:
-            return True  # an empty chunk would end the body
-        if self._wire is None:
-            return None
-        if part is not None and self._notes:
-            self._wire.reached = part.first_seq + len(part.deltas) - (part.end is None)  # `last_seq`, without a call
-        return self._wire.write_chunk_nowait(data)
 
     def keep_alive(self, now: float) -> None:
         """Writes a keep-alive if nothing was written for long enough."""
@@ -179,7 +178,7 @@ class SseStream:
     def _write_aside(self, data: bytes, now: float) -> None:
         """Writes what is in no log, without a wait."""
         self._last_write = now
-        whole = self._write_nowait(data)
+        whole = self._wire.write_chunk_nowait(data)
         if whole is None:
             self._leave(partial(self._write_data, data))
         elif not whole:
@@ -222,13 +221,25 @@ class SseStream:
         return await self._write(more) if more else False
 
     async def _finish(self, parts: list[LogSlice]) -> bool:
-        assert self._wire is not None  # noqa: S101 - the wire wrote the first part
         await self._wire.write_rest()
         return await self._write(parts) if parts else False
 
     async def _write_data(self, data: bytes) -> bool:
         await self._exchange.write(data)
         return False
+
+
+class _NoWire:
+    """The wire of a connection that can write no chunk without a wait."""
+
+    reached: bytes | int = b""
+
+    def write_chunk_nowait(self, data: bytes) -> None:
+        """Writes nothing, so that `Exchange.write` is used."""
+
+    async def write_rest(self) -> None:
+        """There is never a rest."""
+        await trio.lowlevel.checkpoint()
 
 
 async def _fail(error: Exception) -> bool:

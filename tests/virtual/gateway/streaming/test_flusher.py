@@ -104,6 +104,29 @@ async def test_first_tokens_are_written_at_once(autojump_clock: MockClock) -> No
     assert [at - begun for at in wire.times] == [3]
 
 
+async def test_empty_log_costs_no_turn_of_the_flusher(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request's first token is not behind a turn of the flusher that finds nothing."""
+    rig, wire, turns = Rig(), Wire(), list[float]()
+    take_turn = rig.flusher._turn
+
+    async def counted_turn() -> None:
+        turns.append(trio.current_time())
+        await take_turn()
+
+    monkeypatch.setattr(rig.flusher, "_turn", counted_turn)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.flusher.run)
+        nursery.start_soon((await rig.stream("a", wire)).run)
+        await trio.sleep(1)
+        await rig.add("a")
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    assert turns == wire.times == [1.0]
+
+
 async def test_tokens_every_20_ms_are_never_delayed(autojump_clock: MockClock) -> None:
     """Streams that are due at other times do not delay each other."""
     rig, wires = Rig(), {name: Wire() for name in "abc"}
@@ -365,6 +388,8 @@ async def test_flusher_leaves_half_of_the_time_to_other_tasks(
             written[name] = trio.Event()
             nursery.start_soon((await rig.stream(name, wire)).run)
             nursery.start_soon(others, name)
+        await wait_all_tasks_blocked()
+        for name in names:
             await rig.add(name)
         await trio.sleep(4)
         nursery.cancel_scope.cancel()
