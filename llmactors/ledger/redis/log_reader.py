@@ -149,7 +149,7 @@ class LogReader:
             await self._unfollow()
             await self._keep_read()
             late = self._late_copies()
-            while True:
+            while self.copies:  # a process that reads no log, as a worker, needs no lease of a gateway
                 some, late = late[:_READ_AT_ONCE], late[_READ_AT_ONCE:]
                 reads = [_Read.of(copy) for copy in some]
                 parts = [part for each in reads for part in (each.copy.request_id, each.after)]
@@ -161,8 +161,8 @@ class LogReader:
                         each.copy.unreadable = 0
                         await self._reconcile(each, reply)
                 if not late:
-                    self.losses.say()
-                    return
+                    break
+            self.losses.say()
 
     async def _unfollow(self) -> None:
         while self._unfollowed:

@@ -105,6 +105,16 @@ async def heard(gateway: RedisLedger, seq: int) -> None:
         await copy.wait_growth()
 
 
+async def test_process_that_reads_no_log_sends_nothing(cluster: Cluster) -> None:
+    """A worker and the standby of a gateway, which would otherwise call a function several times a second."""
+    gateway, other = await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    before = [each.link.statistics().commands for each in (gateway, other)]
+    for each in (gateway, other):
+        await each.log_reader.sync()
+    assert [each.link.statistics().commands for each in (gateway, other)] == [before[0] + 1, before[1]]
+
+
 # Redis forgets.
 
 
