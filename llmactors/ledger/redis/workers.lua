@@ -82,7 +82,7 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
     local log = key.log(c, id)
     if first == 1 then redis.call('HSET', key.request(c, id), 'ft', c.now) end
     -- Redis refuses an id that is not newer than the last one.
-    redis.call('XADD', log, length .. '-0', 't', tokens)
+    redis.call('XADD', log, string.format('%d-0', length), 't', tokens)
     if #tokens > number * settings(c).token_bytes then
       local more = note_bytes(c, id, number, tokens)
       if r then r.x = (r.x or 0) + more end
@@ -121,7 +121,7 @@ local function append(c, args)
       local done, code, detail, line = pcall(append_one, c, worker, live[(i - from) / ENTRY + 1], id, epoch, first, number,
         string.sub(bytes, at, ends - 1),
         string.sub(bytes, ends - 1 - tokens, ends - 2),
-        string.sub(bytes, ends, ends + last - 1))
+        last > 0 and string.sub(bytes, ends, ends + last - 1) or '')
       at = ends + last
       if not done and is_wrong_type(code) and wrong_of_request(c, id) then
         done, code, detail = true, WRONG, 0
