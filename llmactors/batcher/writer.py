@@ -17,7 +17,8 @@ from llmactors.batcher.outbox import Outbox
 from llmactors.batcher.running import Running
 from llmactors.ledger import AppendEntry, AppendOutcome, Ledger, ReleaseHow
 
-_FENCED = AppendOutcome.FENCED
+_OK, _FENCED = AppendOutcome.OK, AppendOutcome.FENCED
+"""Read for each token, and an enum takes its time to find a member."""
 
 
 class Writer:
@@ -114,7 +115,7 @@ class Writer:
         unwanted: list[Key] = []
         ended = False
         for entry, result in zip(entries, results, strict=True):
-            if result.outcome is AppendOutcome.OK and entry.end is None:
+            if result.outcome is _OK and entry.end is None:
                 continue
             key = entry.request_id, entry.epoch
             if result.outcome is AppendOutcome.GAP:

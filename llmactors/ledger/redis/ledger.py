@@ -344,7 +344,7 @@ class RedisLedger:
         for entry, result in zip(entries, results, strict=True):
             if entry.end is not None if result is _OK else result.outcome in _CLAIM_OVER:
                 self._workers.let_go(entry.request_id, entry.epoch)
-            elif result.outcome is AppendOutcome.GAP:
+            elif result is not _OK and result.outcome is AppendOutcome.GAP:
                 # Everything before this entry was acknowledged. The worker sends it again.
                 self.losses.note(RedisLoss.EXTENDED, entry.request_id, tokens=entry.first_seq - result.next_seq)
 
