@@ -2,6 +2,7 @@
 
     python -m bench.keeper                       # 300 streams, 20 kills, 5 upgrades: about four minutes
     python -m bench.keeper --kills 0 --upgrades 100
+    python -m bench.keeper --step-ms 1000 --upgrades 0      # the CPU of takeovers, with few tokens meanwhile
     python -m bench.keeper --costs               # CPU per token and requests/s by turns, and memory per idle connection
 
 One gateway and a worker run over a Redis that writes each append to the disk. Each client sends one request after the
@@ -38,8 +39,9 @@ from llmactors.backends.mock.oracle import mock_prompt_tokens, sequence_hash, to
 from llmactors.keeper.status import KeeperStatus, status_of
 from llmactors.testing.cluster import Cluster, ClusterSettings
 
-STEP_S = 0.1
 TOKENS = 60
+_STAGGER_S = 6.0
+"""The time in which the clients come, one after the other."""
 
 
 @attrs.define
@@ -123,13 +125,13 @@ def expected(prompt: str, found: bytes) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def streams(count: int, *, keeper: bool) -> AsyncIterator[tuple[Cluster, list[Client]]]:
+async def streams(count: int, step_s: float) -> AsyncIterator[tuple[Cluster, list[Client]]]:
     """A cluster with clients that all stream. At the end, each client finishes its last answer."""
     settings = ClusterSettings(
         gateways=1,
         workers=1,
-        model=f"mock:step_ms={int(STEP_S * 1000)},slots={count + 8}",
-        settings={"keeper": keeper, "max_queued": 10_000},
+        model=f"mock:step_ms={int(step_s * 1000)},slots={count + 8}",
+        settings={"keeper": True, "max_queued": 10_000},
         start_s=90.0,
     )
     async with Cluster(settings) as cluster:
@@ -138,7 +140,7 @@ async def streams(count: int, *, keeper: bool) -> AsyncIterator[tuple[Cluster, l
         async with trio.open_nursery() as nursery:
             for client in clients:
                 nursery.start_soon(client.run, cluster.gateway_urls[0])
-                await trio.sleep(STEP_S * TOKENS / count)  # their answers begin and end at different times
+                await trio.sleep(_STAGGER_S / count)  # their answers begin and end at different times
             yield cluster, clients
             for client in clients:
                 client.stopping = True
@@ -166,11 +168,11 @@ def cpu_s(pid: int) -> float:
     return times.user + times.system
 
 
-async def strikes(count: int, kills: int, upgrades: int) -> bool:
+async def strikes(count: int, kills: int, upgrades: int, step_s: float) -> bool:
     """Prints the pauses of kills and of upgrades. Returns whether every byte was right."""
     pauses: dict[str, list[float]] = {"kill -9": [], "upgrade": []}
     costs_ms: list[float] = []
-    async with streams(count, keeper=True) as (cluster, clients):
+    async with streams(count, step_s) as (cluster, clients):
         pid = cluster.gateways[0].pid
         for kind in ["kill -9"] * kills + ["upgrade"] * upgrades:
             before = await wait_status(pid)
@@ -191,7 +193,7 @@ async def strikes(count: int, kills: int, upgrades: int) -> bool:
                 costs_ms.append((first - usual) / count * 1000)
             await trio.sleep(2.0)
             found = [pause for client in clients if (pause := client.silence_at(moment)) is not None]
-            pauses[kind] += [max(0.0, pause - STEP_S) for pause in found]
+            pauses[kind] += [max(0.0, pause - step_s) for pause in found]
             print(f"{kind}: longest pause {max(found, default=0) * 1000:.0f} ms, {len(found)} streams", flush=True)
             await wait_status(pid, before)
     for kind, found in pauses.items():
@@ -259,6 +261,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=300)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--upgrades", type=int, default=5)
+    parser.add_argument("--step-ms", type=int, default=100)
     parser.add_argument("--costs", action="store_true")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=4.0)
@@ -266,7 +269,7 @@ def main() -> None:
     if chosen.costs:
         is_right = costs(chosen.rounds, chosen.seconds)
     else:
-        is_right = trio.run(strikes, chosen.streams, chosen.kills, chosen.upgrades)
+        is_right = trio.run(strikes, chosen.streams, chosen.kills, chosen.upgrades, chosen.step_ms / 1000)
     if not is_right:
         sys.exit(1)
 

@@ -203,8 +203,11 @@ class RequestService:
 
         An earlier gateway has checked whose request it is.
         """
-        had = split((await self._ledger.follow(request_id)).take(), seq)[0]
-        return had, await self._ledger.follow(request_id, seq)
+        follower = await self._ledger.follow(request_id)
+        had, new = split(follower.take(), seq)
+        if new.deltas or new.end is not None:
+            follower = await self._ledger.follow(request_id, seq)
+        return had, follower
 
     async def cancel(self, caller: Caller, request_id: str, held: HeldCall | None = None) -> bool:
         """Ends one of the caller's streams now. Raises as `follow`.
