@@ -1,12 +1,13 @@
 """The first reads of logs: all that are asked for in one pass of the scheduler are one call."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
 from llmactors.errors import NotFound, Unavailable
 from llmactors.ledger.redis import codec
+from llmactors.ledger.redis.functions import LedgerFunctions
 from llmactors.ledger.redis.log_reader import LogReader
 from llmactors.ledger.redis.losses import RedisLosses
 from llmactors.ledger.redis.wrong_keys import WrongKeys
@@ -44,9 +45,9 @@ def functions() -> Functions:
 
 @pytest.fixture
 def reader(functions: Functions, nursery: trio.Nursery) -> LogReader:
-    found = LogReader(
-        functions, WrongKeys(), RedisLosses(), "inbox", silence_s=60.0, unread_copy_s=60.0, still_read_s=60.0
-    )  # type: ignore[arg-type]
+    calls = cast("LedgerFunctions", functions)
+    times = {"silence_s": 60.0, "unread_copy_s": 60.0, "still_read_s": 60.0}
+    found = LogReader(calls, WrongKeys(), RedisLosses(), "inbox", **times)
     nursery.start_soon(found.run)
     return found
 
