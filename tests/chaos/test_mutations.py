@@ -179,7 +179,7 @@ MUTANTS = [
     ),
     Mutant(
         "attempts are not counted",
-        WORKERS,
+        CLAIMS,
         "math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'",
         "math.max(r.ep + 1, c.now), r.at, worker, 'r'",
         CONTRACT,

@@ -1,5 +1,7 @@
 """Bugs by which a connection that outlives its gateway would lose or repeat bytes, or be cut."""
 
+import textwrap
+
 from tests.chaos.test_mutations import Mutant
 
 _CONNECTION = "llmactors/http/held_connection.py"
@@ -8,7 +10,12 @@ _RECORDS = "llmactors/http/write_records.py"
 _SOCKET = "llmactors/http/held_websocket.py"
 _STREAMS = "llmactors/gateway/native/followed_streams.py"
 _HERE = "tests/simulation"
-_STORED = "STORES[size](self._slots, at, chunk, begin, reached, size, 0, _OF_TOKEN, generation)\n"
+_STORED = """if size < len(STORES):
+            at = self._places[generation & 1] - (size + 7 & -8)
+            STORES[size](self._slots, at, chunk, begin, reached, size, 0, _OF_TOKEN, generation)
+        else:
+            store_record(self._slots, self._slot, generation, begin, reached, _OF_TOKEN, b"", chunk)
+"""
 
 
 def _mutant(name: str, file: str, old: str, new: str) -> Mutant:
@@ -26,7 +33,7 @@ KEEPER_MUTANTS = [
         "the record of a chunk comes behind its write",
         _CONNECTION,
         f"        {_STORED}        try:\n            sent = self._raw.send(chunk)\n",
-        f"        try:\n            sent = self._raw.send(chunk)\n            {_STORED}",
+        f"        try:\n            sent = self._raw.send(chunk)\n{textwrap.indent(f'        {_STORED}', '    ')}",
     ),
     _mutant(
         "the position of what was written is read once",
