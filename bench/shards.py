@@ -36,7 +36,8 @@ STEP_S = 0.2
 """How long a step takes. The tokens of one step are written with one append."""
 BEAT_S = 5.0
 WORKERS = 2
-SLOTS = 64
+SLOTS = 32
+"""As many as the load needs: with more, one of two workers on one server takes all requests, and they go in step."""
 TENANTS = 100
 GATEWAY_TASKS = 64
 BOUNDS = LedgerSettings(lease_s=600.0, max_queued=100_000)

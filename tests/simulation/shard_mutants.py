@@ -11,8 +11,8 @@ _WORKERS = "llmactors/ledger/sharded/workers.py"
 _TESTS = "tests/unit/ledger/sharded"
 
 
-def _mutant(name: str, file: str, old: str, new: str, only: str) -> Mutant:
-    return Mutant(f"shards: {name}", file, old, new, _TESTS, only)
+def _mutant(name: str, file: str, old: str, new: str, only: str, tests: str = _TESTS) -> Mutant:
+    return Mutant(f"shards: {name}", file, old, new, tests, only)
 
 
 SHARD_MUTANTS = [
@@ -49,7 +49,7 @@ SHARD_MUTANTS = [
         _CLAIMING,
         "in member.rotation(model).share(free, asked, weight_of).items()",
         "in dict.fromkeys(asked, free).items()",
-        "few_slots",
+        "divided_among",
     ),
     _mutant(
         "slots stay open while they are claimed for",
@@ -57,6 +57,7 @@ SHARD_MUTANTS = [
         "        now_open = self._open(member, model)\n        tried",
         "        now_open: dict[int, int] = {}\n        tried",
         "filled_from_others",
+        "tests/integration/ledger/test_sharded.py",
     ),
     _mutant(
         "a worker claims before a server knows what ended",
@@ -98,7 +99,7 @@ SHARD_MUTANTS = [
         _SHARD,
         "        self._keep(lambda: self._tell_kept(operation))\n",
         "",
-        "kept_end",
+        "kept_release",
     ),
     _mutant(
         "a worker goes on with what a server took from it",

@@ -17,6 +17,7 @@ from llmactors.messages import Failed, Terminal, TokenDelta
 DIVERGED = Failed(
     "INTERRUPTED", "the ledger lost tokens that were sent already, and others were written in their place"
 )
+_SLOWER = 4.0
 UNREADABLE = Failed("INTERNAL", "the ledger cannot read this request")
 LOST = Failed("INTERRUPTED", "the ledger no longer knows how this answer ended")
 
@@ -33,6 +34,8 @@ class LogCopy(TokenLog):
     """When this gateway began the copy: for a request that this gateway admitted, the time of the admission."""
     updated_at: float = 0.0
     """When a push or a read last showed the length of the log."""
+    heard_at: float = 0.0
+    """When a push last came, or the copy began."""
     used_at: float = 0.0
     """When a client last came to read the request, or had the request admitted."""
     is_behind: bool = False
@@ -72,6 +75,15 @@ class LogCopy(TokenLog):
         self.close(end if first_seq + len(tokens) == len(self.tokens) + 1 else DIVERGED)
 
 
+def is_silent(copy: LogCopy, now: float, silence_s: float) -> bool:
+    """Whether a log is to be read again because its copy was not updated for `silence_s`. A log of which nothing was
+    heard for long is read less often, but at least every `_SLOWER` times `silence_s`: thousands of streams that wait
+    would else be most of what a server does.
+    """
+    after_s = min(max(silence_s, (now - copy.heard_at) / 2), _SLOWER * silence_s)
+    return copy.updated_at + after_s <= now
+
+
 class LogCopies:
     """All copies of one gateway.
 
@@ -99,7 +111,7 @@ class LogCopies:
     def open(self, request_id: str, candidate: Candidate | None = None) -> LogCopy:
         """Adds an empty copy."""
         now = self._now()
-        copy = LogCopy(request_id, candidate=candidate, opened_at=now, updated_at=now, used_at=now)
+        copy = LogCopy(request_id, candidate=candidate, opened_at=now, updated_at=now, heard_at=now, used_at=now)
         self._copies[request_id] = copy
         return copy
 
@@ -115,7 +127,7 @@ class LogCopies:
         for request_id, epoch, first_seq, tokens, end in decode_pushes(payload):
             copy = self._copies.get(request_id)
             if copy is not None:
-                copy.updated_at = now
+                copy.updated_at = copy.heard_at = now
                 self.merge(copy, epoch, first_seq, tokens, end)
                 behind = behind or copy.is_behind
         return behind

@@ -14,7 +14,7 @@ import trio
 from llmactors.errors import Unavailable
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
-from llmactors.ledger.redis.log_copies import DIVERGED, LOST, UNREADABLE, LogCopies, LogCopy
+from llmactors.ledger.redis.log_copies import DIVERGED, LOST, UNREADABLE, LogCopies, LogCopy, is_silent
 from llmactors.ledger.redis.losses import RedisLoss, RedisLosses
 from llmactors.ledger.redis.wrong_keys import WrongKeys
 from llmactors.messages import Failed, TokenDelta
@@ -29,8 +29,9 @@ class LogReader:
     """All logs that this process reads. Run `run` as a task.
 
     `inbox` is the channel of this process's pushes. The logs of running requests are read again after `silence_s`
-    without a push; a copy that nobody has used for `unread_copy_s` is dropped. Redis is told every `still_read_s` which
-    logs are still read that have ended, so that it keeps them; 0: at each `sync`.
+    without a push, and less often after a long silence; a copy that nobody has used for `unread_copy_s` is dropped.
+    Redis is told every `still_read_s` which logs are still read that have ended, so that it keeps them; 0: at each
+    `sync`.
     """
 
     def __init__(
@@ -192,8 +193,7 @@ class LogReader:
         for copy in self.copies:
             if copy.end is not None or (copy.opening is not None and not copy.opening.is_set()):
                 continue
-            silent = copy.updated_at + self._silence_s <= now
-            if silent or copy.is_behind or copy.needs_comparison:
+            if is_silent(copy, now, self._silence_s) or copy.is_behind or copy.needs_comparison:
                 late.append(copy)
         return late
 

@@ -242,27 +242,28 @@ async def test_kept_end_is_told_after_a_restart(autojump_clock: MockClock) -> No
 async def test_news_and_claims_outlive_a_restart(autojump_clock: MockClock) -> None:
     """The actor that runs the ledger may crash while a shard is asked for a claim, and while workers listen."""
     three = three_shards()
-    slow, memory = Slow(), three.shards[1].memory
+    memory = three.shards[1].memory
     quick = memory.claim
+
+    async def never(*_: object, **__: object) -> Any:
+        await trio.sleep_forever()
+
     async with trio.open_nursery() as nursery:
         await nursery.start(three.ledger.run)
         await three.ledger.beat("w")
         await three.ledger.wait_work("w", "m")
         assert await three.ledger.claim("w", "m", 3) == []
-        memory.claim = slow(quick)  # type: ignore[method-assign, assignment]
+        memory.claim = never  # type: ignore[method-assign]
         with trio.move_on_after(0.1):
             await three.ledger.submit(request(IDS[1]))
             await three.ledger.wait_work("w", "m")
             await three.ledger.claim("w", "m", 3)
         nursery.cancel_scope.cancel(reason="the ledger's actor crashes")
     memory.claim = quick  # type: ignore[method-assign]
-    await memory.submit(request("req_" + "b" * 30 + "01"))
     async with trio.open_nursery() as nursery:
         await nursery.start(three.ledger.run)
-        with trio.fail_after(1):
-            await three.ledger.wait_work("w", "m")
         [claim] = await three.ledger.claim("w", "m", 2)
-        assert claim.request.id == "req_" + "b" * 30 + "01"
+        assert claim.request.id == IDS[1]
         await three.ledger.submit(request(IDS[2]))
         with trio.fail_after(1):
             found: list[Claim] = []
@@ -271,6 +272,26 @@ async def test_news_and_claims_outlive_a_restart(autojump_clock: MockClock) -> N
                 found = await three.ledger.claim("w", "m", 1)
         assert found[0].request.id == IDS[2]
         nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_slots_are_divided_among_shards(three: Three, autojump_clock: MockClock) -> None:
+    """No shard is asked for the slots that another one is to fill: the worker would have to hand requests back."""
+    ids = ["req_" + name * 30 + f"0{shard}" for name in "abc" for shard in range(3)]
+    for each in ids:
+        await three.ledger.submit(request(each))
+    await three.ledger.beat("w")
+    assert len(await three.ledger.claim("w", "m", 4)) == 4
+    assert sorted([(await three.ledger.info(each)).epoch > 0 for each in ids]) == [False] * 5 + [True] * 4
+
+
+async def test_kept_release_is_told_when_it_is_back(three: Three, autojump_clock: MockClock) -> None:
+    claims = await three.start()
+    three.shards[1].go_away()
+    released = await three.ledger.release(IDS[1], claims[1].epoch, ReleaseHow.SILENT)
+    assert released.outcome is AppendOutcome.OK
+    three.shards[1].come_back()
+    await trio.sleep(0.1)
+    assert (await three.ledger.info(IDS[1])).state == "queued"
 
 
 async def test_worker_leaves_all_shards(three: Three, autojump_clock: MockClock) -> None:
