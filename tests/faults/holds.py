@@ -21,7 +21,9 @@ FAULTS = (
         _LONG,
         (
             Edit("http/request_head.py", "self._bytes > MAX_HEAD_BYTES or self._lines > MAX_HEADERS + 2", "False"),
-            Edit("http/http1.py", "max_incomplete_event_size=MAX_HEAD_BYTES", "max_incomplete_event_size=65536"),
+            Edit(
+                "http/begun_response.py", "max_incomplete_event_size=MAX_HEAD_BYTES", "max_incomplete_event_size=65536"
+            ),
         ),
         (*_GATEWAY, *_WORKER),
     ),

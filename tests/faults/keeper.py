@@ -1,8 +1,15 @@
 """Connections that outlive their gateway: what is written down, and when."""
 
+import textwrap
+
 from tests.faults.fault import Edit, Fault
 
-_STORED = "STORES[size](self._slots, at, chunk, begin, reached, size, 0, _OF_TOKEN, generation)\n"
+_STORED = """if size < len(STORES):
+            at = self._places[generation & 1] - (size + 7 & -8)
+            STORES[size](self._slots, at, chunk, begin, reached, size, 0, _OF_TOKEN, generation)
+        else:
+            store_record(self._slots, self._slot, generation, begin, reached, _OF_TOKEN, b"", chunk)
+"""
 
 FAULTS = (
     Fault(
@@ -11,7 +18,8 @@ FAULTS = (
             Edit(
                 "http/held_connection.py",
                 f"        {_STORED}        try:\n            sent = self._raw.send(chunk)\n",
-                f"        try:\n            sent = self._raw.send(chunk)\n            {_STORED}",
+                "        try:\n            sent = self._raw.send(chunk)\n"
+                + textwrap.indent(f"        {_STORED}", "    "),
             ),
         ),
         cases="native",
@@ -57,8 +65,8 @@ FAULTS = (
         (
             Edit(
                 "gateway/streaming/resuming.py",
-                "        had, new = _split(taken, seq)\n",
-                "        had, new = _split(taken, seq - 1)\n",
+                "        had, new = split(taken, seq)\n",
+                "        had, new = split(taken, seq - 1)\n",
             ),
         ),
         cases="native",
@@ -166,6 +174,47 @@ FAULTS = (
         ),
     ),
     Fault(
+        "A request that waits behind a stream",
+        (
+            Edit(
+                "http/taken_connection.py",
+                "self._ahead = self._ahead[begun.next_at - self._journal.request_at :]",
+                'self._ahead = b""',
+            ),
+        ),
+    ),
+    Fault(
+        "A stream goes on at the next gateway for a key",
+        (
+            Edit(
+                "gateway/app.py",
+                "caller = self._auth.recall(note.credential, note.client or client_host(client))",
+                'caller = Caller("anonymous", "")',
+            ),
+        ),
+    ),
+    Fault(
+        "A stream that goes on at the next gateway is not counted",
+        (
+            Edit(
+                "gateway/app.py",
+                "await self._serve_counted(exchange, route.family, resource, answer)",
+                "await answer()",
+            ),
+        ),
+        ("tests/integration/http/test_held_streams.py:test_stream_is_counted_and_logged",),
+    ),
+    Fault(
+        "A stream that goes on at the next gateway is not counted",
+        (Edit("gateway/openai/choices.py", "keyed=begun.note.keyed)", "keyed=True)"),),
+        ("tests/integration/http/test_held_streams.py:test_disconnect_ends_what_it_always_ends",),
+    ),
+    Fault(
+        "A stream that goes on at the next gateway is not counted",
+        (Edit("gateway/app.py", "        self._rules.recall_client(scope, note.client)\n", ""),),
+        ("tests/integration/http/test_held_streams.py:test_client_behind_a_proxy_stays_known",),
+    ),
+    Fault(
         "The next gateway refuses a connection under a limit",
         (Edit("http/server.py", "if refusal is not None and not is_known:", "if refusal is not None:"),),
     ),
@@ -222,7 +271,7 @@ FAULTS = (
     ),
     Fault(
         "A cancel that two gateways read",
-        (Edit("gateway/native/websocket.py", "if held is None or not held.is_repeated:", "if True:"),),
+        (Edit("gateway/request_service.py", "if held is None or not held.is_repeated:", "if True:"),),
     ),
     Fault(
         "A message right before the close of a WebSocket",

@@ -78,7 +78,7 @@ FAULTS = (
         (
             Edit(
                 "gateway/routes.py",
-                "        handler=generate.follow,\n        takes_ticket=True,\n",
+                "        handler=generate.follow,\n        go_on=generate.go_on,\n        takes_ticket=True,\n",
                 "        handler=generate.follow,\n",
             ),
         ),

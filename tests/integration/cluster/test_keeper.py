@@ -239,7 +239,7 @@ def test_mistake_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.keeper
 @pytest.mark.parametrize("keys", [None, "redis"])
-def test_answer_notes_wait_for_redis_through_a_takeover(tmp_path: Path, keys: str | None) -> None:
+def test_begun_answers_wait_for_redis_through_a_takeover(tmp_path: Path, keys: str | None) -> None:
     """Redis ends, then the gateway, and then Redis comes back."""
     with RedisServer(appendfsync="always") as redis:
         flags = ("--bind", "127.0.0.1:0", "--redis", redis.url, *(("--keys", keys) if keys else ()))
