@@ -124,7 +124,7 @@ MUTANTS = [
     Mutant(
         "a reader trusts pushes alone",
         LOG_READER,
-        "if silent or copy.is_behind or copy.needs_comparison:",
+        "if is_silent(copy, now, self._silence_s) or copy.is_behind or copy.needs_comparison:",
         "if False:",
         FAULTS,
         "missed_push or extended_from",

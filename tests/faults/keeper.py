@@ -68,6 +68,11 @@ FAULTS = (
                 "        had, new = split(taken, seq)\n",
                 "        had, new = split(taken, seq - 1)\n",
             ),
+            Edit(
+                "gateway/request_service.py",
+                "            follower = await self._ledger.follow(request_id, seq)\n",
+                "            follower = await self._ledger.follow(request_id, max(0, seq - 1))\n",
+            ),
         ),
         cases="native",
     ),

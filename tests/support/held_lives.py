@@ -23,6 +23,7 @@ from llmactors.http.held_journal import HeldJournal
 from llmactors.http.held_server import HeldServer, HeldSocket
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.server import ServerSettings
+from llmactors.http.write_records import STORES, store_record
 from llmactors.keeper.connections import ConnectionCopy
 from llmactors.keeper.gateway_process import received
 from llmactors.keeper.protocol import AllGiven, Done, Large, Message, Note, Piece, Trim, Unprotected, encode
@@ -143,7 +144,7 @@ class Lives:
         self.client_count = 0
         """How many clients there were; also the id of the last one's connection."""
         self.deaths, self._deaths = trio.open_memory_channel[Life](16)
-        self.life = Life(self)
+        self.life = self.writer = Life(self)
         self._patch(monkeypatch)
 
     def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +161,18 @@ class Lives:
             (RequestService, "cancel", self._mortal_cancel),
         ):
             monkeypatch.setattr(owner, name, mortal(getattr(owner, name)))
+        stores = [self._of_the_living(store) for store in STORES]
+        for name, of_the_living in (("STORES", stores), ("store_record", self._of_the_living(store_record))):
+            monkeypatch.setattr(f"llmactors.http.held_connection.{name}", of_the_living)
+
+    def _of_the_living(self, store: Any) -> Any:
+        """What stores a record, unless the life is over that writes."""
+
+        def of_the_living(*args: Any) -> None:
+            if self.writer.alive:
+                store(*args)
+
+        return of_the_living
 
     def _mortal_connection(self, begin: Any) -> Any:
         def mortal(connection: Any, *args: Any) -> None:
@@ -174,6 +187,7 @@ class Lives:
                 life = connection._link.life
                 life.point(f"before {name}")
                 if life.alive:
+                    self.writer = life
                     store(connection, *args)
                     life.point(f"behind {name}")
 
@@ -187,6 +201,7 @@ class Lives:
         def mortal(connection: Any, data: bytes) -> Any:
             life = connection._link.life
             life.point("before record of chunk")
+            self.writer = life
             return write(connection, data) if life.alive else None
 
         return mortal
