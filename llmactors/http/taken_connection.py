@@ -14,6 +14,7 @@ A connection with which none of this works is cut, and the log says why.
 """
 
 import contextlib
+import math
 import socket
 from typing import Any, Protocol
 
@@ -48,7 +49,7 @@ class TakenServerConnection(HeldServerConnection):
 
     __slots__ = (
         *("_age_s", "_begun", "_given", "_gone", "_head_is_dropped", "_left_websocket", "_repeated_to", "_request"),
-        "_take_up",
+        *("_left_to_do", "_reads_journal", "_take_up"),
     )
 
     def __init__(
@@ -74,6 +75,11 @@ class TakenServerConnection(HeldServerConnection):
         """The note of the response of which a part was written."""
         self._left_websocket: LeftWebSocket | None = None
         self._request: HeldRequest
+        self._reads_journal = True
+        """Whether the journal is not read again yet."""
+        self._left_to_do = 1
+        """How many of these are left: reading the journal, and writing the rest of the newest record. Until then the
+        connection is not idle, even if no request has begun here."""
 
     # Where the connection stands.
 
@@ -136,8 +142,19 @@ class TakenServerConnection(HeldServerConnection):
 
     # How it goes on.
 
+    def drain(self) -> None:
+        """As for every connection, once nothing is left to do."""
+        if not self._left_to_do:
+            super().drain()
+
+    def _note_done(self) -> None:
+        self._left_to_do -= 1
+        if self._idle and not self._left_to_do:
+            ServerConnection.set_idle(self, idle=True)  # from here on
+
     async def _read(self) -> None:
         self._write_rest_nowait()
+        self._reading.deadline = math.inf
         if self._stage is Stage.ENDS:
             await self._end_slowly()
         elif self._left_websocket is not None:
@@ -155,8 +172,9 @@ class TakenServerConnection(HeldServerConnection):
             journal, self._ahead = self._ahead, b""
             await self._protocol.received(journal)
         elif self._rest:
+            self._left_to_do += 1
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.write_rest)
+                nursery.start_soon(self._write_left)
                 await self._go_on()
         else:
             await self._go_on()
@@ -167,6 +185,10 @@ class TakenServerConnection(HeldServerConnection):
             self._rest = self._rest[self._write_now(self._rest) :]
             if not self._rest and not self._mute:
                 self._journal.record_is_written()
+
+    async def _write_left(self) -> None:
+        await self.write_rest()
+        self._note_done()
 
     async def _go_on(self) -> None:
         """Goes on with the response that is under way, by its note or else by its request."""
@@ -195,6 +217,9 @@ class TakenServerConnection(HeldServerConnection):
     async def _receive(self) -> bytes:
         if self._gone:
             return await ServerConnection._receive(self)  # noqa: SLF001 - what is not read from the journal is not kept
+        if self._reads_journal and self._stage is not Stage.ENDS:
+            self._reads_journal = False
+            self._note_done()
         if self._age_s and self._idle:
             self._reading.deadline -= self._age_s  # a part of a head: another gateway gives it no more time
         self._age_s = 0.0

@@ -17,6 +17,8 @@ from llmactors.gateway.request_service import RequestService
 from llmactors.http.connection import ConnectionSettings
 from llmactors.http.connection_limits import Capacity
 from llmactors.http.exchange import Exchange
+from llmactors.http.held_server import HeldServer
+from llmactors.http.keeper_link import GivenConnection
 from llmactors.http.server import ServerSettings
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.support.held_answers import ANSWER_S, answers, chosen, die_at_each, request
@@ -328,6 +330,58 @@ async def test_known_key_is_answered_where_no_work_is_taken(
         async with lives.client() as stream:
             [other] = await answers(stream, sent.replace(b"cy-key: k", b"cy-key: l"))
         assert other.startswith(b"503 ")
+
+
+def drain_at_takeovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets each gateway drain as soon as it is given a connection that it takes over."""
+    begin_given = HeldServer._begin_given
+
+    def begin_and_drain(server: HeldServer, nursery: trio.Nursery, given: GivenConnection) -> None:
+        begin_given(server, nursery, given)
+        if given.told.taken_over:
+            nursery.start_soon(server.drain)
+
+    monkeypatch.setattr(HeldServer, "_begin_given", begin_and_drain)
+
+
+async def test_drain_at_a_takeover_ends_no_answer(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next gateway is told to drain before it has read again what the client asked for."""
+    body = {"prompt": "rivers", "max_tokens": 100, "stream": True}
+    async with lives_of(node.node, monkeypatch) as lives:
+        async with lives.client() as stream:
+            expected = await answers(stream, request("/v1/generate", body))
+        drain_at_takeovers(monkeypatch)
+        async with lives.client() as stream, trio.open_nursery() as nursery:
+            nursery.start_soon(die_amid_tokens, lives)
+            assert await answers(stream, request("/v1/generate", body)) == expected
+        assert lives.takeovers == 1
+
+
+async def die_amid_tokens(lives: Lives) -> None:
+    await wait_until(lambda: lives.points.count("behind send") > 5)
+    lives.life.die()
+
+
+@pytest.mark.parametrize("drains", [False, True])
+async def test_slow_client_of_a_whole_answer_is_not_idle(
+    drains: bool, node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of a recorded answer is written at the next gateway, however long its client takes, also in a drain."""
+    messages = [{"role": "user", "content": "rivers"}]
+    body = {"model": "mock", "messages": messages, "max_tokens": 60, "logprobs": True, "top_logprobs": 20, "n": 4}
+    async with lives_of(node.node, monkeypatch) as lives:
+        lives.settings = ServerSettings(connection=ConnectionSettings(idle_s=0.2))
+        async with lives.client(SO_RCVBUF=2304) as stream:
+            expected = await answers(stream, request("/v1/chat/completions", body))
+        if drains:
+            drain_at_takeovers(monkeypatch)
+        async with lives.client(SO_RCVBUF=2304) as stream:
+            await stream.send_all(request("/v1/chat/completions", body))
+            await wait_until(lambda: "behind record" in lives.points)
+            lives.life.die()
+            await wait_until(lambda: lives.takeovers == 1)
+            await trio.sleep(0.5)
+            assert await answers(stream, b"") == expected
 
 
 async def test_limit_on_connections_ends_no_taken_over_answer(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
