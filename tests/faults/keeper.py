@@ -216,6 +216,17 @@ FAULTS = (
     ),
     Fault(
         "A stream that goes on at the next gateway is not counted",
+        (
+            Edit(
+                "gateway/app.py",
+                "with self._rules.counting(scope), self._noting(exchange):",
+                "with self._rules.counting(scope):",
+            ),
+        ),
+        ("tests/integration/http/test_held_streams.py:test_stream_is_found_and_ended_by_its_node",),
+    ),
+    Fault(
+        "A stream that goes on at the next gateway is not counted",
         (Edit("gateway/app.py", "        self._rules.recall_client(scope, note.client)\n", ""),),
         ("tests/integration/http/test_held_streams.py:test_client_behind_a_proxy_stays_known",),
     ),
