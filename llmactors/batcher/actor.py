@@ -101,10 +101,7 @@ class BatcherActor(Actor[BatcherMessage]):
         """Whether this batcher holds nothing and claims nothing, because its node has a cordon."""
         self._traces = None if tracer is None else ClaimTraces(tracer)
         freed = self._note_freed_slots
-        every_s = settings.append_every_s
-        self._writer = Writer(
-            ledger, self._running, append_every_s=every_s, drop=self._drop, freed=freed, traces=self._traces
-        )
+        self._writer = Writer(ledger, self._running, drop=self._drop, freed=freed, traces=self._traces)
         self._claimer = Claimer(
             ledger,
             model,
@@ -400,7 +397,7 @@ class BatcherActor(Actor[BatcherMessage]):
     async def _take_in(self, produced: Produced) -> None:
         """Gives outputs to the writer. Waits while too many tokens are unwritten, so that the backend waits too."""
         running_of = self._running.get
-        tokens, pressing = 0, bool(produced.failed)
+        tokens = 0
         stepped: dict[Running, None] = {}
         for output in produced.outputs:
             running = running_of(output.key)
@@ -409,10 +406,7 @@ class BatcherActor(Actor[BatcherMessage]):
             running.produced(output)
             tokens += len(output.deltas)
             stepped[running] = None
-            if len(running.deltas) == len(output.deltas):
-                pressing = True  # the first tokens
             if output.finish is not None:
-                pressing = True
                 self._work.read_prompt(*running.prompt_usage)
         if stepped:
             self._writer.outbox.put(stepped, tokens)
@@ -425,7 +419,7 @@ class BatcherActor(Actor[BatcherMessage]):
                 self._metrics.worker_error()
                 running.end = Failed(error.code if error.code in STREAM_CODES else BackendFailed.code, error.message)
                 self._writer.outbox.put({running: None}, 0)
-        self._writer.append_soon(pressing=pressing)
+        self._writer.append_soon()
         await self._writer.wait_at_most(self._settings.max_unwritten)
 
     def _note_freed_slots(self) -> None:

@@ -23,6 +23,3 @@ class BatcherSettings:
     """How often the lease is renewed; well below the ledger's `lease_s`."""
     max_unwritten: int = 65_536
     """How many tokens may wait to be appended, as while the ledger is away; the backend pauses at more."""
-    append_every_s: float = 0.005
-    """How far apart appends begin, except for first tokens and ends: half as long as a gateway waits between two writes
-    to a client."""

@@ -1,11 +1,9 @@
 """The writer: appends the tokens of the backend to the ledger, one append at a time.
 
 A backend that steps faster than the ledger answers does not wait: the tokens of all steps during one append go out with
-the next append. And an upstream sends each token of each request by itself. So appends begin `append_every_s` apart, as
-one with ten tokens costs hardly more than one with one; but no first token and no end of an answer waits for that.
+the next append.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -27,7 +25,6 @@ class Writer:
     Args:
         ledger: The ledger of the logs.
         running: The batcher's requests. The writer removes each one whose terminal event is in the log.
-        append_every_s: How far apart appends begin, unless one is pressing.
         drop: Called with the requests that the ledger does not want from this worker any more.
         freed: Called after an append that ended or dropped a request, so that a slot may be free.
         traces: The traces of the requests; None where the node exports none.
@@ -38,14 +35,12 @@ class Writer:
         ledger: Ledger,
         running: dict[Key, Running],
         *,
-        append_every_s: float,
         drop: Callable[[Sequence[Key]], None],
         freed: Callable[[], None],
         traces: ClaimTraces | None = None,
     ) -> None:
         self._ledger = ledger
         self._running = running
-        self._append_every_s = append_every_s
         self._drop = drop
         self._freed = freed
         self._traces = traces
@@ -53,8 +48,6 @@ class Writer:
         """What the next append takes. Call `append_soon` after a `put`."""
         self._filled = trio.Event()
         """Set while the outbox holds something."""
-        self._pressing = trio.Event()
-        """Set while the outbox holds something that is appended without a wait."""
         self._appending = False
         self._progress = trio.lowlevel.ParkingLot()
         """Where tasks wait until the next append begins or ends. An append with nobody here costs nothing for it."""
@@ -62,12 +55,10 @@ class Writer:
     def __repr__(self) -> str:
         return f"<Writer {'appends, ' if self._appending else ''}{self.outbox!r}>"
 
-    def append_soon(self, *, pressing: bool) -> None:
-        """Has the outbox appended once no other append is under way, and if this is not pressing, when it is due."""
+    def append_soon(self) -> None:
+        """Has the outbox appended once no other append is under way."""
         if self.outbox:
             self._filled.set()
-            if pressing:
-                self._pressing.set()
 
     async def wait_at_most(self, tokens: int) -> None:
         """Returns once no more than `tokens` tokens wait."""
@@ -77,19 +68,13 @@ class Writer:
     async def wait_written(self) -> None:
         """Returns once everything that was put here is in the log."""
         while self._appending or self.outbox:
-            self._pressing.set()
             await self._progress.park()
 
     async def run(self) -> None:
         """Appends for ever. Raises what the ledger raises."""
-        due = -math.inf
         while True:
             await self._filled.wait()
-            if due > trio.current_time() and not self._pressing.is_set():
-                with trio.move_on_at(due):
-                    await self._pressing.wait()
-            due = trio.current_time() + self._append_every_s
-            self._filled, self._pressing = trio.Event(), trio.Event()
+            self._filled = trio.Event()
             self._appending = True
             entries = self.outbox.take()
             self._note_progress()

@@ -16,11 +16,10 @@ APPEND_S = 1.0
 
 
 class RecordingLedger(MemoryLedger):
-    """Records appends and releases. An append takes `append_s`, and its results can be set."""
+    """Records appends and releases. An append takes `APPEND_S`, and its results can be set."""
 
-    def __init__(self, append_s: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.append_s = append_s
         self.appends: list[list[AppendEntry]] = []
         self.results: dict[str, list[AppendResult]] = {}
         """The next results by request. Without one, an entry is OK."""
@@ -28,7 +27,7 @@ class RecordingLedger(MemoryLedger):
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
         self.appends.append(list(entries))
-        await trio.sleep(self.append_s)
+        await trio.sleep(APPEND_S)
         ok = AppendResult(AppendOutcome.OK)
         return [self.results[each.request_id].pop(0) if self.results.get(each.request_id) else ok for each in entries]
 
@@ -41,14 +40,12 @@ class RecordingLedger(MemoryLedger):
 class Desk:
     """A writer, its ledger and the requests that a batcher would hold."""
 
-    def __init__(self, append_s: float = APPEND_S, append_every_s: float = 0.0) -> None:
-        self.ledger = RecordingLedger(append_s)
+    def __init__(self) -> None:
+        self.ledger = RecordingLedger()
         self.running: dict[Key, Running] = {}
         self.dropped: list[Key] = []
         self.freed = 0
-        self.writer = Writer(
-            self.ledger, self.running, append_every_s=append_every_s, drop=self._drop, freed=self._note_freed
-        )
+        self.writer = Writer(self.ledger, self.running, drop=self._drop, freed=self._note_freed)
 
     def open(self, name: str) -> Running:
         claim = Claim(GenerateRequest(name, "m", "p"), epoch=1, attempt=1, quarantined=False, tokens=())
@@ -56,11 +53,11 @@ class Desk:
         self.running[running.key] = running
         return running
 
-    def make(self, running: Running, count: int, *, end: bool = False, pressing: bool = True) -> None:
+    def make(self, running: Running, count: int, *, end: bool = False) -> None:
         deltas = tuple(TokenDelta(number, "x") for number in range(count))
         running.produced(Output(running.key, deltas, "stop" if end else None))
         self.writer.outbox.put({running: None}, count)
-        self.writer.append_soon(pressing=pressing)
+        self.writer.append_soon()
 
     def _drop(self, keys: Sequence[Key]) -> None:
         for key in keys:
@@ -91,32 +88,6 @@ async def test_tokens_put_during_an_append_wait_for_the_next(autojump_clock: Moc
         assert trio.current_time() == 2 * APPEND_S
         assert [sizes(append) for append in desk.ledger.appends] == [{"a": (1, 2)}, {"a": (3, 3), "b": (1, 3)}]
         assert desk.freed == 0
-        nursery.cancel_scope.cancel()
-
-
-async def test_appends_begin_apart_unless_one_is_pressing(autojump_clock: MockClock) -> None:
-    desk = Desk(append_s=0.001, append_every_s=0.01)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(desk.writer.run)
-        a, began_s = desk.open("a"), trio.current_time()
-        for at_s, pressing in (
-            (0.0, False),
-            (0.002, False),
-            (0.004, False),
-            (0.012, False),
-            (0.013, True),
-            (0.03, False),
-        ):
-            await trio.sleep_until(began_s + at_s)
-            desk.make(a, 1, pressing=pressing)
-        await trio.sleep(1)
-        # At 0, 10, 13 and 30 ms: what came at 2 and 4 ms waited, and what came at 12 ms went along at 13 ms.
-        assert [sizes(append)["a"] for append in desk.ledger.appends] == [(1, 1), (2, 2), (4, 2), (6, 1)]
-        desk.make(a, 1, pressing=False)
-        desk.make(a, 1, pressing=False)
-        asked_s = trio.current_time()
-        await desk.writer.wait_written()
-        assert trio.current_time() - asked_s < 0.004, "who waits for the log waits for no interval"
         nursery.cancel_scope.cancel()
 
 
