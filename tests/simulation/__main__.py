@@ -55,6 +55,7 @@ class Runner:
     """Runs seeds in processes of their own, `jobs` at a time."""
 
     def __init__(self, settings: SeedSettings, jobs: int) -> None:
+        self.settings = settings
         self._run = functools.partial(_run, settings)
         self._jobs = jobs
 
@@ -83,7 +84,7 @@ def _show_failure(result: SeedResult, runner: Runner) -> None:
     print("  the faults that are needed:")
     for place in kept:
         print(f"    {result.plan.schedule[place]}")
-    print(f"  replay: python -m tests.simulation --seed {result.seed} --keep {','.join(map(str, kept)) or 'none'}")
+    print(f"  replay: {runner.settings.replay(result.seed, kept)}")
 
 
 def _show_series(results: Sequence[SeedResult]) -> None:

@@ -25,6 +25,13 @@ class SeedSettings:
         """What a seed does."""
         return plan_of(seed, themes=self.themes, kinds=self.kinds)
 
+    def replay(self, seed: int, kept: Sequence[int]) -> str:
+        """The command that runs a seed again, with the faults of its schedule at these places."""
+        command = ["python -m tests.simulation", f"--seed {seed}"]
+        command += [f"--theme {theme}" for theme in self.themes]
+        command += [f"--kind '{kind}'" for kind in self.kinds]
+        return " ".join([*command, f"--keep {','.join(map(str, kept)) or 'none'}"])
+
 
 @attrs.frozen
 class SeedResult:
