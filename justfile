@@ -165,9 +165,9 @@ loadtest url="http://127.0.0.1:8000" *args="--clients 8 --requests 64":
 benchmark *args:
     {{python}} -m bench.run {{args}}
 
-# Measure llmactors beside three peers in less than four minutes, and write bench/artifacts: RESULTS.md and pictures.
+# Measure llmactors beside its peers in less than five minutes, and write bench/artifacts: RESULTS.md and pictures.
 artifact *args:
-    {{python}} -m bench.run --scenario saturate,steady,idle,takeover,overload --only llmactors,llmactors-redis,origin,mosec,uvicorn \
+    {{python}} -m bench.run --scenario saturate,steady,idle,takeover,overload --only llmactors,llmactors-redis,origin,litserve,mosec,uvicorn \
         --rounds 1 --out bench/artifacts {{args}}
 
 # Send 200 requests for six models through the memory of two, and stop every worker for a minute in between.
